@@ -1,0 +1,1 @@
+"""Embedded servers, a workload, a link cutter: 'backstay demo'."""

@@ -1,0 +1,1 @@
+"""Shared asyncio plumbing: listen, dial, TLS, keepalive, tasks, deadlines."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: protocol (no I/O) and runtime (asyncio)."""

@@ -1,0 +1,1 @@
+"""PostgreSQL without I/O: framing, state, verdicts."""

@@ -1,0 +1,1 @@
+"""PostgreSQL on asyncio: sessions, links, pools."""

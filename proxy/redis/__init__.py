@@ -1,0 +1,1 @@
+"""Redis: protocol (no I/O) and runtime (asyncio)."""

@@ -1,0 +1,1 @@
+"""Redis without I/O: framing, commands, cache, verdicts."""

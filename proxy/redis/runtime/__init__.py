@@ -1,0 +1,1 @@
+"""Redis on asyncio: clients, links, pools."""

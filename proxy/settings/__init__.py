@@ -1,0 +1,1 @@
+"""Settings: model, loading with positions, upstream URLs."""
