@@ -49,7 +49,7 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
 # ---- what a client sends ----
 
 
-def startup(minor_version: int, params: Mapping[Text, Text]) -> bytes:
+def startup(minor_version: int, params: Mapping[str, str] | Mapping[bytes, bytes]) -> bytes:
     """StartupMessage of protocol 3.`minor_version`, parameters in the order given."""
     fields = b"".join(_cstring(name) + _cstring(value) for name, value in params.items())
     body = _U32.pack(PROTOCOL_MAJOR << 16 | minor_version) + fields + b"\0"
