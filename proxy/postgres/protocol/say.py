@@ -98,7 +98,7 @@ def _seconds(seconds: float) -> str:
 
 
 def last_words(fields: Fields | None) -> str:
-    """What the server said last, quoted for a detail, cut to 400 characters; empty without fields."""
+    """What the server said last, quoted for a detail (at most 400 characters), or nothing."""
     if not fields:
         return ""
     said = " ".join(fields.get("M", "").replace("\0", " ").split())[:LAST_WORDS_CHARS_MAX]
