@@ -30,7 +30,7 @@ default is 4096; a hostile server could ask for 2**31 and hold the process for t
 
 MESSAGE_BYTES_MAX = 4096
 NONCE_BYTES_MAX = 512
-"""Client's and server's nonce together; ours has 24 bytes (CVE-2026-6665: unbounded in a pooler)."""
+"""Client's and server's nonce together; ours has 24 bytes (CVE-2026-6665: no bound in a pooler)."""
 
 SALT_BYTES_MAX = 512
 KEY_BYTES = 32
@@ -385,7 +385,7 @@ def _base64(text: bytes) -> bytes | None:
 
 
 def _is_nonce(nonce: bytes) -> bool:
-    """RFC 5802, section 7: printable ASCII without the comma, which cannot be here after a split."""
+    """RFC 5802, section 7: printable ASCII without comma (there is none left after a split)."""
     return bool(nonce) and all(0x21 <= char <= 0x7E for char in nonce)
 
 
