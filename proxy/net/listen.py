@@ -1,0 +1,264 @@
+"""Listening sockets: opened from a spec, handed to the loop, closed without touching sessions.
+
+Specs: `host:port`, `[::1]:port`, `*:port` (every interface), or a path (anything with a slash): a
+directory, in which the socket gets `ListenOptions.unix_name` (PostgreSQL's `.s.PGSQL.6432`), or the
+socket itself. systemd's sockets come from `inherited_sockets`.
+
+Must not know: protocols, settings.
+"""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from proxy.core.errors import ConfigError
+from proxy.net.keepalive import Keepalive, tune
+
+_FIRST_INHERITED_FD = 3  # SD_LISTEN_FDS_START: sd_listen_fds(3)
+_INHERITED_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """`keepalive` and TCP_NODELAY apply to the accepted sockets. `unix_mode`: permission bits."""
+
+    backlog: int = 1024
+    reuse_port: bool = False
+    keepalive: Keepalive | None = None
+    unix_mode: int = 0o777
+    unix_name: str = "backstay.sock"
+
+
+class Listener:
+    """What `listen` opened. `addresses`: `host:port` or path of each socket, ports resolved."""
+
+    def __init__(self, servers: list[asyncio.AbstractServer], addresses: list[str]) -> None:
+        self._servers = servers
+        self._files: list[tuple[str, int]] = []  # ours to remove: (path, inode)
+        self.addresses = addresses
+
+    @property
+    def port(self) -> int:
+        """The first TCP port. For tests, which listen on port 0."""
+        return next(int(a.rpartition(":")[2]) for a in self.addresses if "/" not in a)
+
+    def own_file(self, path: str) -> None:
+        """Removes the socket file at close, unless another process has replaced it by then."""
+        self._files.append((path, os.stat(path).st_ino))
+
+    def close(self) -> None:
+        """Stops accepting. Connections already accepted live on. Idempotent."""
+        files, self._files = self._files, []
+        for path, inode in files:
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+
+async def listen(
+    spec: str | socket.socket,
+    protocol_factory: Callable[[], asyncio.Protocol],
+    options: ListenOptions,
+) -> Listener:
+    """A listener that gives each connection a protocol of its own.
+
+    A socket as spec is an inherited one: it is used as it is, and its file is not removed.
+    Raises ConfigError if it cannot listen there.
+    """
+    inherited = isinstance(spec, socket.socket)
+    socks = [spec] if isinstance(spec, socket.socket) else await open_sockets(spec, options)
+    listener = Listener([], [describe(sock) for sock in socks])
+    try:
+        for sock in socks:
+            if sock.family == socket.AF_UNIX and not inherited:
+                listener.own_file(sock.getsockname())
+            listener._servers.append(await _serve(sock, protocol_factory, options))
+    except BaseException:
+        listener.close()
+        for sock in socks:
+            sock.close()
+        raise
+    return listener
+
+
+async def _serve(
+    sock: socket.socket, factory: Callable[[], asyncio.Protocol], options: ListenOptions
+) -> asyncio.AbstractServer:
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        tune(sock, options.keepalive)
+        return await loop.create_server(factory, sock=sock, backlog=options.backlog)
+    return await loop.create_unix_server(factory, sock=sock, backlog=options.backlog)
+
+
+async def open_sockets(spec: str, options: ListenOptions) -> list[socket.socket]:
+    """Bound sockets for a spec, one per address its host resolves to. Raises ConfigError."""
+    if "/" in spec:
+        return [_open_unix(unix_path(spec, options.unix_name), options)]
+    host, port = split_host_port(spec)
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ConfigError([f"cannot listen on {spec}: {error.strerror or error}"]) from error
+    addresses = list(dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found))
+    if port == 0:
+        del addresses[1:]  # a chosen port would differ from one address to the next
+    socks: list[socket.socket] = []
+    try:
+        for family, sockaddr in addresses:
+            sock = _open_tcp(family, sockaddr, options)
+            if sock is not None:
+                socks.append(sock)
+    except OSError as error:
+        for sock in socks:
+            sock.close()
+        raise ConfigError([f"cannot listen on {spec}: {_explain(error)}"]) from error
+    if not socks:
+        raise ConfigError([f"cannot listen on {spec}: no such address on this machine"])
+    return socks
+
+
+def split_host_port(spec: str) -> tuple[str, int]:
+    """(host, port) of `host:port`, `[v6]:port` or `*:port`; host "" is every interface.
+
+    Raises ConfigError."""
+    host, colon, port_text = spec.rpartition(":")
+    expected = f"cannot listen on {spec!r}: expected host:port, [::1]:port, *:port or a path"
+    if not colon or not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
+        raise ConfigError([expected])
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host or not host:
+        raise ConfigError([expected])
+    return "" if host == "*" else host, int(port_text)
+
+
+def unix_path(spec: str, name: str) -> str:
+    """The path of the socket: `spec` itself, or `name` in it if it is a directory."""
+    return os.path.join(spec, name) if spec.endswith("/") or os.path.isdir(spec) else spec
+
+
+def describe(sock: socket.socket) -> str:
+    """The address of a listening socket as users write it."""
+    if sock.family == socket.AF_UNIX:
+        return os.fsdecode(sock.getsockname())
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_local(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer is on this machine: a Unix socket or a loopback address."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family == socket.AF_UNIX:
+        return True
+    peer = transport.get_extra_info("peername")
+    if not isinstance(peer, tuple):
+        return False
+    try:
+        address = ipaddress.ip_address(peer[0].partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def inherited_sockets(environ: Mapping[str, str]) -> dict[str, list[socket.socket]]:
+    """Listening sockets that systemd opened for this process, by FileDescriptorName=.
+
+    Empty when there are none, or when they were meant for another process. To be called once: each
+    call would wrap the descriptors anew. Source: sd_listen_fds_with_names(3).
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    count_text = environ.get("LISTEN_FDS", "")
+    count = int(count_text) if count_text.isascii() and count_text.isdigit() else 0
+    if count > _INHERITED_MAX:
+        raise ConfigError([f"LISTEN_FDS={count}: at most {_INHERITED_MAX} sockets are taken over"])
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    result: dict[str, list[socket.socket]] = {}
+    for index in range(count):
+        descriptor = _FIRST_INHERITED_FD + index
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            raise ConfigError(
+                [f"LISTEN_FDS: descriptor {descriptor}: {_explain(error)}"]
+            ) from error
+        sock.set_inheritable(False)
+        name = names[index] if index < len(names) else ""
+        result.setdefault(name or "unknown", []).append(sock)
+    return result
+
+
+def _open_tcp(family: int, sockaddr: object, options: ListenOptions) -> socket.socket | None:
+    """A bound socket; None if the machine does not have this address family. Raises OSError."""
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if options.reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)  # type: ignore[arg-type]
+    except OSError as error:
+        sock.close()
+        if family == socket.AF_INET6 and error.errno == errno.EADDRNOTAVAIL:
+            return None  # "localhost" on a machine whose IPv6 is off
+        raise
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_unix(path: str, options: ListenOptions) -> socket.socket:
+    """A bound Unix socket with the wanted mode. A file left by a dead process is removed."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Before bind, so that the file never has more permissions than wanted, not even shortly.
+        os.fchmod(sock.fileno(), options.unix_mode)
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _remove_stale(path):
+                raise
+            sock.bind(path)
+        os.chmod(path, options.unix_mode)  # what the umask took away
+    except OSError as error:
+        sock.close()
+        raise ConfigError([f"cannot listen on {path}: {_explain(error)}"]) from error
+    return sock
+
+
+def _remove_stale(path: str) -> bool:
+    """Removes a socket file behind which nobody listens. False: somebody does, or no socket."""
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog must not stop us: it is an answer, too
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            return False
+    os.unlink(path)
+    return True
+
+
+def _explain(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)

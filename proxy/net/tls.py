@@ -1,0 +1,474 @@
+"""TLS as a transport: a pump between a plain transport (ciphertext) and a protocol (plaintext).
+
+Owns one `ssl.SSLObject` over two `ssl.MemoryBIO`s. To the loop it is a protocol, to the application
+a transport; nothing is scheduled, no task runs, and one chunk from the kernel becomes one
+`data_received`. uvloop's own TLS costs about twice as much per small exchange (design 4.4, and
+tests/bench/bench_tls.py).
+
+What the application sees at the end of a connection:
+
+| the peer                             | the protocol gets                           |
+|---|---|
+| sent close_notify                    | eof_received(), then connection_lost(None)  |
+| closed TCP without close_notify      | connection_lost(TruncatedStream)            |
+| reset the connection                 | connection_lost(the OSError)                |
+| broke TLS, or its certificate is bad | connection_lost(the ssl.SSLError)           |
+| took too long over the handshake     | connection_lost(HandshakeTimeout)           |
+
+In each case the bytes that were still unread in the kernel are read, decrypted and delivered
+before connection_lost (see `proxy.net.drain`). Renegotiation is refused by our contexts
+(`proxy.net.contexts`); TLS 1.3 key updates are answered in the turn that reads them.
+
+Must not know: protocols, settings, addresses.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, cast
+
+from proxy.net.drain import LastWords
+
+Buffer = bytes | bytearray | memoryview
+
+_RECORD_BYTES = 16 * 1024  # the most plaintext in one record: RFC 8446, 5.1
+_FLUSH_BYTES = 256 * 1024  # ciphertext gathered before it goes to the plain transport
+_QUEUED_BYTES_MAX = 1024 * 1024  # plaintext written before the handshake is done
+
+
+class TruncatedStream(ConnectionError):
+    """The peer closed TCP without close_notify: what was read may not be all it wrote."""
+
+
+class HandshakeTimeout(ConnectionError):
+    """The TLS handshake was not finished in time."""
+
+
+class Phase(Enum):
+    """Where a pump is in its life."""
+
+    NEW = auto()  # no plain transport yet
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()  # we closed, or TLS failed: the plain transport is on its way out
+    CLOSED = auto()
+
+
+LEGAL: dict[Phase, frozenset[Phase]] = {
+    Phase.NEW: frozenset({Phase.HANDSHAKE}),
+    Phase.HANDSHAKE: frozenset({Phase.OPEN, Phase.CLOSING, Phase.CLOSED}),
+    Phase.OPEN: frozenset({Phase.CLOSING, Phase.CLOSED}),
+    Phase.CLOSING: frozenset({Phase.CLOSED}),
+    Phase.CLOSED: frozenset(),
+}
+
+_OPEN = Phase.OPEN  # a global is cheaper than an enum attribute on the hot path
+
+
+@dataclass(frozen=True, slots=True)
+class PumpOptions:
+    """How to do TLS on one connection.
+
+    `on_ready` is called once, in the loop: with None when the handshake is done (after
+    connection_made on a fresh connection), or with the error that ended it.
+    """
+
+    context: ssl.SSLContext
+    server_side: bool = False
+    server_hostname: str | None = None
+    handshake_timeout_s: float = 10.0
+    on_ready: Callable[[Exception | None], None] | None = None
+
+
+class TlsPump(asyncio.Transport, asyncio.Protocol):
+    """A transport that speaks TLS over another one.
+
+    Fresh connection: give the pump to the loop as the protocol; `protocol.connection_made(pump)`
+    comes when the handshake is done. In mid-connection (SSLRequest, STARTTLS): `upgrade`.
+    """
+
+    __slots__ = (
+        "_announced",
+        "_data_received",
+        "_eof",
+        "_given_bytes",
+        "_incoming",
+        "_last_write_bytes",
+        "_last_write_start",
+        "_loss",
+        "_options",
+        "_outgoing",
+        "_phase",
+        "_protocol",
+        "_queued",
+        "_queued_bytes",
+        "_raw",
+        "_raw_write",
+        "_ssl_read",
+        "_ssl_write",
+        "_timer",
+        "_waiters",
+        "_words",
+        "ssl_object",
+    )
+
+    def __init__(self, protocol: asyncio.Protocol, options: PumpOptions) -> None:
+        super().__init__()
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.ssl_object = options.context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=options.server_side,
+            server_hostname=options.server_hostname,
+        )
+        self._ssl_read: Callable[[int], bytes] = self.ssl_object.read
+        self._ssl_write: Callable[[Buffer], int] = self.ssl_object.write
+        self._options = options
+        self._phase = Phase.NEW
+        self._announced = False  # connection_made has been called on the application's protocol
+        self._eof = False  # the peer sent close_notify
+        self._loss: Exception | None = None
+        self._queued: list[bytes] = []
+        self._queued_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._given_bytes = 0  # ciphertext handed to the plain transport
+        self._last_write_start = 0  # _given_bytes before the latest write
+        self._last_write_bytes = 0  # plaintext of the latest write
+        self.set_protocol(protocol)
+
+    @classmethod
+    def upgrade(
+        cls,
+        raw: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        options: PumpOptions,
+        received: bytes = b"",
+    ) -> "TlsPump":
+        """A pump that took over `raw`, whose handshake has begun.
+
+        `protocol` already had its connection_made and gets no second one; from here on it must use
+        the pump in place of `raw`. `received` is ciphertext that was read already (direct TLS: the
+        first byte told it was TLS). After SSLRequest nothing may have been received: the caller
+        refuses such a client (a man in the middle may have put the bytes there: CVE-2021-23214).
+        """
+        pump = cls(protocol, options)
+        pump._announced = True
+        raw.set_protocol(pump)
+        pump._begin(raw)
+        if received:
+            pump.data_received(received)
+        raw.resume_reading()
+        return pump
+
+    async def handshaken(self) -> None:
+        """Returns when the handshake is done. Raises what ended it, if it failed."""
+        if self._phase in (Phase.OPEN, Phase.CLOSING, Phase.CLOSED):
+            if self._loss is not None:
+                raise self._loss
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    # ---- what the plain transport tells us --------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._begin(cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming.write(data)
+        if self._phase is _OPEN:
+            self._decrypt()
+        elif self._phase is Phase.HANDSHAKE:
+            self._shake_hands()
+        # CLOSING, CLOSED: the application is gone, nobody wants these bytes
+
+    def eof_received(self) -> bool | None:
+        """The peer closed TCP. After its close_notify we may still have something to write."""
+        if self._eof:
+            return self._phase is _OPEN
+        self._fail(TruncatedStream("the peer closed the connection without TLS close_notify"))
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._phase is _OPEN:
+            self._deliver_last_words()
+        loss = self._loss
+        if loss is None and not self._eof and self._phase is not Phase.CLOSING:
+            loss = exc or TruncatedStream("the connection was closed without TLS close_notify")
+        shaking = self._phase is Phase.HANDSHAKE
+        self._become(Phase.CLOSED)
+        if shaking:
+            self._handshake_over(loss)
+        self._loss = loss
+        self._queued.clear()
+        protocol = self._protocol
+        if self._announced:
+            protocol.connection_lost(loss)
+
+    def pause_writing(self) -> None:
+        if self._announced:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._announced:
+            self._protocol.resume_writing()
+
+    # ---- what the application tells us ------------------------------------------------------
+
+    def write(self, data: Buffer) -> None:
+        """Encrypts and sends at once. Before the handshake is done: queued, at most 1 MiB."""
+        if not data:
+            return
+        if self._phase is not _OPEN:
+            self._write_later(data)
+            return
+        try:
+            done = self._ssl_write(data)
+            if done != len(data):
+                self._write_records(memoryview(data)[done:])
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        encrypted = self._outgoing.read()
+        self._last_write_start = self._given_bytes
+        self._last_write_bytes = len(data)
+        self._given_bytes += len(encrypted)
+        self._raw_write(encrypted)
+
+    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        """Sends close_notify, flushes, closes. The peer's own close_notify is not awaited."""
+        if self._phase is _OPEN:
+            with contextlib.suppress(ssl.SSLError):  # "want read" the peer's close_notify: no
+                self.ssl_object.unwrap()
+            self._flush()
+        if self._phase in (Phase.OPEN, Phase.HANDSHAKE):
+            self._end(None)
+            self._raw.close()
+
+    def abort(self) -> None:
+        if self._phase in (Phase.OPEN, Phase.HANDSHAKE):
+            self._end(None)
+        if self._phase is not Phase.NEW:
+            self._raw.abort()
+
+    def is_closing(self) -> bool:
+        return self._phase in (Phase.CLOSING, Phase.CLOSED) or self._raw.is_closing()
+
+    def pause_reading(self) -> None:
+        """Stops reading ciphertext. Nothing stays behind: a chunk is always delivered whole."""
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()
+
+    def is_reading(self) -> bool:
+        return self._raw.is_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._raw.get_write_buffer_limits()
+
+    def get_write_buffer_size(self) -> int:
+        """Ciphertext waiting below plus plaintext waiting for the handshake, bytes."""
+        return self._raw.get_write_buffer_size() + self._queued_bytes
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast("asyncio.Protocol", protocol)
+        self._data_received = self._protocol.data_received
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As the plain transport's, and 'ssl_object', 'sslcontext', 'cipher', 'peercert' (DER)."""
+        match name:
+            case "ssl_object":
+                return self.ssl_object
+            case "sslcontext":
+                return self.ssl_object.context
+            case "cipher":
+                return self.ssl_object.cipher()
+            case "peercert":
+                return self.ssl_object.getpeercert(binary_form=True)
+            case _:
+                return self._raw.get_extra_info(name, default)
+
+    def unsent_bytes(self) -> int:
+        """Plaintext at the end of what was written that surely never left this machine, bytes.
+
+        A lower bound, for use inside connection_lost: all of the latest write, or 1 if some of its
+        ciphertext left (an incomplete record cannot be decrypted, so its last byte is not known to
+        anybody), or 0 if everything may have left. Source: `proxy.net.drain`, "What left".
+        """
+        unsent = self._words.unsent_bytes(self._given_bytes)
+        if unsent == 0:
+            return 0
+        if unsent >= self._given_bytes - self._last_write_start:
+            return self._last_write_bytes
+        return 1
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _become(self, phase: Phase) -> None:
+        assert phase in LEGAL[self._phase], f"{self._phase} -> {phase}"
+        self._phase = phase
+
+    def _begin(self, raw: asyncio.Transport) -> None:
+        self._raw = raw
+        self._raw_write: Callable[[bytes], None] = raw.write
+        self._words = LastWords(raw)
+        self._become(Phase.HANDSHAKE)
+        self._timer = asyncio.get_running_loop().call_later(
+            self._options.handshake_timeout_s, self._handshake_timed_out
+        )
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        try:
+            self.ssl_object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        self._flush()
+        self._become(Phase.OPEN)
+        if not self._announced:
+            self._announced = True
+            self._protocol.connection_made(self)
+        self._handshake_over(None)
+        self._write_queued()
+        if self._phase is _OPEN and self._incoming.pending:
+            self._decrypt()
+
+    def _handshake_timed_out(self) -> None:
+        seconds = self._options.handshake_timeout_s
+        self._fail(HandshakeTimeout(f"the TLS handshake was not finished within {seconds:g} s"))
+
+    def _handshake_over(self, error: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                if error is None:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(error)
+        if self._options.on_ready is not None:
+            self._options.on_ready(error)
+
+    def _decrypt(self) -> None:
+        """Delivers the plaintext of all complete records received so far, in one call."""
+        error: ssl.SSLError | None = None
+        eof = False
+        plain = b""
+        try:
+            plain = self._ssl_read(_RECORD_BYTES)
+            eof = not plain
+            # Nothing pending means no further record: asking anyway would cost an exception.
+            if self._incoming.pending and not eof:
+                plain, eof, error = self._decrypt_rest(plain)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as caught:
+            error = caught
+        if self._outgoing.pending:  # the answer to a key update, or an alert
+            self._flush()
+        if plain:
+            self._data_received(plain)
+        if error is not None:
+            self._fail(error)
+        elif eof and not self._eof:
+            self._peer_said_goodbye()
+
+    def _decrypt_rest(self, first: bytes) -> tuple[bytes, bool, ssl.SSLError | None]:
+        """(plaintext with that of the following records, whether close_notify came, error)."""
+        parts = [first]
+        eof = False
+        error: ssl.SSLError | None = None
+        read, incoming = self._ssl_read, self._incoming
+        try:
+            while incoming.pending:
+                part = read(_RECORD_BYTES)
+                if not part:
+                    eof = True
+                    break
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as caught:
+            error = caught
+        return b"".join(parts), eof, error
+
+    def _peer_said_goodbye(self) -> None:
+        self._eof = True
+        if self._phase is _OPEN and not self._protocol.eof_received():
+            self.close()
+
+    def _deliver_last_words(self) -> None:
+        rest = self._words.read_rest()
+        if rest:
+            self._incoming.write(rest)
+            self._decrypt()
+
+    def _write_later(self, data: Buffer) -> None:
+        if self._phase in (Phase.CLOSING, Phase.CLOSED):
+            return
+        self._queued_bytes += len(data)
+        self._queued.append(bytes(data))
+        if self._queued_bytes > _QUEUED_BYTES_MAX:
+            self._fail(BufferError(f"more than {_QUEUED_BYTES_MAX} bytes before the handshake"))
+
+    def _write_queued(self) -> None:
+        queued, self._queued, self._queued_bytes = self._queued, [], 0
+        if queued:
+            self.write(b"".join(queued))
+
+    def _write_records(self, rest: memoryview) -> None:
+        """Encrypts a large write piece by piece, so that it is not in memory twice."""
+        while rest:
+            done = self._ssl_write(rest[:_RECORD_BYTES])
+            rest = rest[done:]
+            if self._outgoing.pending >= _FLUSH_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        encrypted = self._outgoing.read()
+        if encrypted:
+            self._given_bytes += len(encrypted)
+            self._raw_write(encrypted)
+
+    def _fail(self, error: Exception) -> None:
+        """TLS is over: sends the alert, if there is one, and closes the plain transport."""
+        if self._phase in (Phase.CLOSING, Phase.CLOSED):
+            return
+        self._flush()
+        self._end(error)
+        if isinstance(error, HandshakeTimeout):
+            self._raw.abort()  # a peer that does not read would never let close() finish
+        else:
+            self._raw.close()
+
+    def _end(self, error: Exception | None) -> None:
+        shaking = self._phase is Phase.HANDSHAKE
+        self._become(Phase.CLOSING)
+        self._loss = error
+        if shaking:
+            self._handshake_over(error or ConnectionAbortedError("closed during the handshake"))
