@@ -2,8 +2,8 @@
 
 Sources: PostgreSQL 18 documentation, 34.1.1 "Connection Strings" and 34.1.2 "Parameter Key Words";
 the tests compare with libpq itself. Differences, all on purpose: no environment variable, service
-file, password file or file in ~/.postgresql is read (a proxy's settings say everything), a host must
-be named, and a parameter without effect in a proxy is refused rather than ignored.
+file, password file or file in ~/.postgresql is read (a proxy's settings say everything), a host
+must be named, and a parameter without effect in a proxy is refused rather than ignored.
 """
 
 import re
@@ -100,6 +100,12 @@ class PostgresUpstream:
         if self.sslmode == "verify-ca" or (self.sslmode == "require" and self.sslrootcert):
             return "ca"
         return "none"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files it names, to be read when links are opened."""
+        root = self.sslrootcert if self.sslrootcert != "system" else None
+        return tuple(file for file in (root, self.sslcert, self.sslkey) if file)
 
 
 def parse_postgres_url(text: str) -> PostgresUpstream:
@@ -230,7 +236,8 @@ def _jdbc_values(rest: str) -> dict[str, str]:
     values = _uri_values(authority)
     for name, value in split_query(query if question else ""):
         key, text = _jdbc_parameter(name, value)
-        values[key] = text
+        joins = key == "options" and key in values  # currentSchema beside options
+        values[key] = f"{values[key]} {text}" if joins else text
     return values
 
 
@@ -394,7 +401,7 @@ def _hosts(hosts: str, addresses: str, ports: str) -> tuple[HostPort, ...]:
     count = len(names) or len(dials)
     if not count or not any(names + dials):
         raise UrlError(
-            "no host is named (for a local server: host=/var/run/postgresql, the socket's directory)"
+            "no host is named (for a local server: host=/var/run/postgresql, its directory)"
         )
     if count > _HOSTS_MAX:
         raise UrlError(f"expected at most {_HOSTS_MAX} hosts")

@@ -56,6 +56,12 @@ class RedisUpstream:
             return "none"
         return "full" if self.ssl_check_hostname else "ca"
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files it names, to be read when links are opened."""
+        files = (self.ssl_ca_certs, self.ssl_certfile, self.ssl_keyfile)
+        return tuple(file for file in files if file)
+
     def __str__(self) -> str:
         if self.path is not None:
             return self.path

@@ -124,7 +124,7 @@ def _is_ipv6(address: str) -> bool:
 
 
 def split_query(query: str) -> list[tuple[str, str]]:
-    """The decoded (name, value) pairs of a URL's query, in order. Raises UrlError if an = is missing.
+    """The decoded (name, value) pairs of a URL's query, in order. Raises UrlError without an =.
 
     Unlike libpq, a value may hold a bare = (`options=-csearch_path=app`): drivers in other
     languages take it, and it cannot mean anything else.

@@ -1,0 +1,487 @@
+"""The settings: every one there is, with meaning, bounds and default. Frozen; unknown keys refused.
+
+What a single field may be stands here and in `fields`; rules between fields stand in `rules`.
+Reading files and the environment is `load`'s work: nothing here does I/O.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from proxy.settings.fields import (
+    File,
+    Listen,
+    Name,
+    Number,
+    Pattern,
+    PostgresListen,
+    PostgresSecret,
+    PostgresTarget,
+    RedisTarget,
+    Secret,
+    Size,
+    SqlState,
+    Switch,
+    Whole,
+    section,
+    setting,
+)
+from proxy.settings.urls import PostgresUpstream, RedisUpstream
+
+DAY_S = 86_400
+ROUTES_MAX = 64
+USERS_MAX = 10_000
+
+
+class Section(BaseModel):
+    """A mapping of settings. `key:` with nothing behind it is the default, as if left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+
+
+def _upstream_or_file(schema: dict[str, Any]) -> None:
+    """For editors: one of the two is required, while the model itself sees the file's content."""
+    schema["required"] = [name for name in schema["required"] if name != "upstream"]
+    schema["anyOf"] = [{"required": ["upstream"]}, {"required": ["upstream_file"]}]
+    if not schema["required"]:
+        del schema["required"]
+
+
+class Tls(Section):
+    """TLS towards clients."""
+
+    mode: Literal["disable", "allow", "require", "verify-ca"] = setting(
+        "disable",
+        "disable: none. allow: for clients that ask. require: clients without TLS are refused. "
+        "verify-ca: clients must also show a certificate signed by client_ca.",
+    )
+    cert: File | None = setting(None, "Certificate chain (PEM). Needed unless mode is disable.")
+    key: File | None = setting(None, "The certificate's private key (PEM), without a passphrase.")
+    client_ca: File | None = setting(
+        None, "Authorities (PEM) that sign clients' certificates. Needed with mode verify-ca."
+    )
+
+
+# ---- PostgreSQL ---------------------------------------------------------------------------------
+
+
+class PostgresAuth(Section):
+    """How clients prove who they are."""
+
+    method: Literal["passthrough", "scram-sha-256", "trust"] | None = setting(
+        None,
+        "passthrough: the client's password is asked in clear (over TLS, a Unix socket or loopback "
+        "only) and the upstream decides. scram-sha-256: the client proves the upstream URL's "
+        "password, or that of its entry in users. trust: nothing is asked. Default: scram-sha-256 "
+        "when the upstream URL has a password or users are listed, else passthrough.",
+    )
+    users: dict[str, PostgresSecret] = setting(
+        {},
+        "User name to password, or to the SCRAM-SHA-256$… verifier of pg_authid. Each logs in "
+        "upstream as itself. Only with scram-sha-256.",
+        max_length=USERS_MAX,
+    )
+    users_file: File | None = setting(None, "A YAML file with the mapping of users, instead of it.")
+    trust_anywhere: Switch = setting(
+        False, "Allow trust on listeners other than loopback and Unix sockets."
+    )
+
+
+def _pool_mode(value: object) -> object:
+    if value == "transaction":
+        raise ValueError("transaction pooling does not exist yet; expected session")
+    if value != "session":
+        raise ValueError("expected session")
+    return value
+
+
+class PostgresPool(Section):
+    """Links (upstream connections) and who may use them."""
+
+    mode: Annotated[Literal["session"], BeforeValidator(_pool_mode)] = setting(
+        "session", "session: a client keeps its link until it leaves. Others do not exist yet."
+    )
+    size: Whole = setting(20, "Links per user and database.", ge=1, le=10_000)
+    warm: Whole = setting(
+        1, "Links kept open and logged in per user and database, once known.", ge=0, le=10_000
+    )
+    idle_s: Number = setting(
+        600, "An idle link above `warm` is closed after this, seconds.", ge=1, le=DAY_S
+    )
+    lifetime_s: Number = setting(
+        3600, "A link older than this is closed when idle, seconds, jittered.", ge=1, le=30 * DAY_S
+    )
+    clients: Whole = setting(1000, "Connected clients, whole route.", ge=1, le=1_000_000)
+    connect_parallel: Whole = setting(
+        4, "Links being opened at a time, whole route.", ge=1, le=1000
+    )
+    connect_timeout_s: Number = setting(
+        10,
+        "Opening one link to one host, login included, seconds. connect_timeout in the upstream "
+        "URL goes before it.",
+        ge=0.1,
+        le=600,
+    )
+    login_timeout_s: Number = setting(
+        60, "A client has this long to log in, seconds.", ge=0.1, le=3600
+    )
+
+
+class PostgresKeepalive(Section):
+    """How silent links are kept alive, and dead ones found."""
+
+    idle_s: Whole = setting(
+        15, "TCP keepalive: silence before the first probe, seconds.", ge=1, le=32_767
+    )
+    interval_s: Whole = setting(5, "TCP keepalive: between probes, seconds.", ge=1, le=32_767)
+    count: Whole = setting(
+        3, "TCP keepalive: unanswered probes before the link is lost.", ge=1, le=127
+    )
+    ping_s: Number = setting(
+        25, "An idle link is asked something this often, seconds; 0: never.", ge=0, le=DAY_S
+    )
+
+
+class Resilience(Section):
+    """What happens when a link is lost or the upstream is away."""
+
+    hold_s: Number = setting(
+        30, "A session waits this long for an upstream that is away, seconds.", ge=0, le=DAY_S
+    )
+    hold_clients: Whole = setting(1000, "Sessions that may wait at a time.", ge=0, le=1_000_000)
+    replay: Literal["off", "reads", "certified"] = setting(
+        "certified",
+        "What is sent again after a loss. off: nothing. reads: units certified to be read-only. "
+        "certified: also units with any other certificate that the first run did not commit.",
+    )
+    doubt_sqlstate: SqlState = setting(
+        "08007", "SQLSTATE of the error that says the outcome is unknown."
+    )
+    listen_loss: Literal["close", "notice"] = setting(
+        "close",
+        "A session that LISTENs lost its link, and notifications may be lost. close: its "
+        "connection is closed, so that it looks again. notice: LISTEN is restored, with a NOTICE.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKeepalive:
+    """TCP keepalive of links, after the upstream URL had its say. `enabled` is SO_KEEPALIVE."""
+
+    enabled: bool
+    idle_s: int
+    interval_s: int
+    count: int
+    user_timeout_ms: int  # TCP_USER_TIMEOUT
+
+
+class PostgresRoute(Section):
+    """One place where clients connect, and the PostgreSQL behind it."""
+
+    model_config = ConfigDict(json_schema_extra=_upstream_or_file)
+
+    name: Name = setting("main", "The route's name in logs and metrics.", reloadable=False)
+    listen: PostgresListen = setting(
+        "127.0.0.1:6432",
+        "host:port, [IPv6]:port, or a directory for a Unix socket (its file is "
+        ".s.PGSQL.6432; directory:port for another number), or a list of them. Port 0: any free.",
+        reloadable=False,
+        min_length=1,
+        validate_default=True,
+    )
+    # Before `upstream`: a validator sees only the fields declared above its own.
+    password: Secret | None = setting(
+        None, "Password for the upstream URL's user, in place of one in the URL."
+    )
+    password_file: File | None = setting(None, "A file that holds `password`, instead of it.")
+    upstream_file: File | None = setting(None, "A file that holds `upstream`, instead of it.")
+    upstream: PostgresTarget = setting(
+        ...,
+        "Where PostgreSQL is: a libpq URI or key=value DSN (several hosts, sslmode, sslrootcert, "
+        "target_session_attrs …), or a JDBC URL.",
+    )
+    auth: PostgresAuth = section(PostgresAuth, "How clients prove who they are.")
+    tls: Tls = section(Tls, "TLS towards clients.")
+    pool: PostgresPool = section(PostgresPool, "Links and clients.")
+    keepalive: PostgresKeepalive = section(PostgresKeepalive, "Keeping links alive.")
+    resilience: Resilience = section(Resilience, "What happens on loss and outage.")
+
+    @field_validator("upstream")
+    @classmethod
+    def _with_password(cls, upstream: PostgresUpstream, info: ValidationInfo) -> PostgresUpstream:
+        password = info.data.get("password")
+        return replace(upstream, password=password.get_secret_value()) if password else upstream
+
+    @property
+    def auth_method(self) -> Literal["passthrough", "scram-sha-256", "trust"]:
+        """The method in force, the default resolved."""
+        if self.auth.method is not None:
+            return self.auth.method
+        return "scram-sha-256" if self.upstream.password or self.auth.users else "passthrough"
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """Of one link to one host; the URL's goes before the pool's."""
+        return self.upstream.connect_timeout_s or self.pool.connect_timeout_s
+
+    @property
+    def link_keepalive(self) -> LinkKeepalive:
+        """TCP keepalive of links; the URL's keepalives_… go before the settings."""
+        url, own = self.upstream, self.keepalive
+        idle_s = url.keepalives_idle_s or own.idle_s
+        interval_s = url.keepalives_interval_s or own.interval_s
+        count = url.keepalives_count or own.count
+        derived_ms = (idle_s + interval_s * count) * 1000
+        return LinkKeepalive(
+            url.keepalives, idle_s, interval_s, count, url.tcp_user_timeout_ms or derived_ms
+        )
+
+
+# ---- Redis --------------------------------------------------------------------------------------
+
+
+class RedisAuth(Section):
+    """How clients prove who they are."""
+
+    method: Literal["passthrough", "password", "trust"] | None = setting(
+        None,
+        "passthrough: the client's own AUTH or HELLO AUTH, decided upstream. password: the client "
+        "presents the upstream URL's password, or that of its entry in users. trust: the URL's "
+        "credentials serve everyone. Default: password when the upstream URL has one or users are "
+        "listed, else passthrough.",
+    )
+    users: dict[str, Secret] = setting(
+        {},
+        "User name to password. Each logs in upstream as itself. Only with method password.",
+        max_length=USERS_MAX,
+    )
+    users_file: File | None = setting(None, "A YAML file with the mapping of users, instead of it.")
+    trust_anywhere: Switch = setting(
+        False, "Allow trust on listeners other than loopback and Unix sockets."
+    )
+
+
+class RedisKeepalive(Section):
+    """How silent links are kept alive, and dead ones found."""
+
+    idle_s: Whole = setting(
+        10, "TCP keepalive: silence before the first probe, seconds.", ge=1, le=32_767
+    )
+    interval_s: Whole = setting(5, "TCP keepalive: between probes, seconds.", ge=1, le=32_767)
+    count: Whole = setting(
+        3, "TCP keepalive: unanswered probes before the link is lost.", ge=1, le=127
+    )
+    ping_s: Number = setting(
+        5, "A silent link is sent PING this often, seconds; 0: never.", ge=0, le=DAY_S
+    )
+
+
+class Cache(Section):
+    """The coherent read-through cache."""
+
+    enabled: Switch = setting(True, "Answer repeated reads locally.")
+    max_bytes: Size = setting(
+        "64MiB", "Bytes of keys and replies, whole route.", ge=0, le=1 << 40, validate_default=True
+    )
+    max_entry_bytes: Size = setting(
+        "64KiB", "A bigger entry is not kept, bytes.", ge=0, le=1 << 30, validate_default=True
+    )
+    ttl_s: Number = setting(
+        60,
+        "An entry is kept at most this long, seconds; the key's own TTL is always obeyed.",
+        gt=0,
+        le=DAY_S,
+    )
+    negative_ttl_s: Number = setting(
+        60,
+        "The answer `no such key` is kept at most this long, seconds; 0: not kept.",
+        ge=0,
+        le=DAY_S,
+    )
+    lease_ms: Whole = setting(
+        500,
+        "Bound on staleness: nothing is served unless Redis was heard this recently, milliseconds.",
+        ge=10,
+        le=60_000,
+    )
+    include: tuple[Pattern, ...] = setting(
+        ("*",),
+        "Only keys that match one of these patterns (as KEYS takes them) are cached.",
+        max_length=1000,
+    )
+    exclude: tuple[Pattern, ...] = setting(
+        (), "Keys that match one of these are not cached, whatever include says.", max_length=1000
+    )
+    stale_max_s: Number = setting(
+        0,
+        "While Redis is away, entries up to this old are served, and counted, seconds; 0: never.",
+        ge=0,
+        le=DAY_S,
+    )
+
+
+class RedisRoute(Section):
+    """One place where clients connect, and the Redis behind it."""
+
+    model_config = ConfigDict(json_schema_extra=_upstream_or_file)
+
+    name: Name = setting("cache", "The route's name in logs and metrics.", reloadable=False)
+    listen: Listen = setting(
+        "127.0.0.1:6380",
+        "host:port, [IPv6]:port, the path of a Unix socket, or a list of them. Port 0: any free.",
+        reloadable=False,
+        min_length=1,
+        validate_default=True,
+    )
+    # Before `upstream`: a validator sees only the fields declared above its own.
+    password: Secret | None = setting(
+        None, "Password for the upstream, in place of one in the URL."
+    )
+    password_file: File | None = setting(None, "A file that holds `password`, instead of it.")
+    upstream_file: File | None = setting(None, "A file that holds `upstream`, instead of it.")
+    upstream: RedisTarget = setting(
+        ..., "Where Redis or Valkey is: redis://, rediss://, valkey://, valkeys:// or unix://."
+    )
+    auth: RedisAuth = section(RedisAuth, "How clients prove who they are.")
+    tls: Tls = section(Tls, "TLS towards clients.")
+    clients: Whole = setting(1000, "Connected clients, whole route.", ge=1, le=1_000_000)
+    connect_timeout_s: Number = setting(
+        5,
+        "Opening one link, login included, seconds. socket_connect_timeout in the upstream URL "
+        "goes before it.",
+        ge=0.1,
+        le=600,
+    )
+    command_timeout_s: Number = setting(
+        5,
+        "A command that is not meant to block is given up after this, seconds.",
+        ge=0.01,
+        le=DAY_S,
+    )
+    hold_s: Number = setting(
+        2, "Commands wait this long for an upstream that is away, seconds.", ge=0, le=DAY_S
+    )
+    replay: Literal["off", "reads"] = setting(
+        "reads", "Commands sent again after a loss. off: none. reads: those that change nothing."
+    )
+    keepalive: RedisKeepalive = section(RedisKeepalive, "Keeping links alive.")
+    cache: Cache = section(Cache, "The coherent read-through cache.")
+
+    @field_validator("upstream")
+    @classmethod
+    def _with_password(cls, upstream: RedisUpstream, info: ValidationInfo) -> RedisUpstream:
+        password = info.data.get("password")
+        return replace(upstream, password=password.get_secret_value()) if password else upstream
+
+    @property
+    def auth_method(self) -> Literal["passthrough", "password", "trust"]:
+        """The method in force, the default resolved."""
+        if self.auth.method is not None:
+            return self.auth.method
+        return "password" if self.upstream.password or self.auth.users else "passthrough"
+
+    @property
+    def link_connect_timeout_s(self) -> float:
+        """Of one link; the URL's goes before the route's."""
+        return self.upstream.connect_timeout_s or self.connect_timeout_s
+
+    @property
+    def link_keepalive(self) -> LinkKeepalive:
+        """TCP keepalive of links."""
+        own = self.keepalive
+        derived_ms = (own.idle_s + own.interval_s * own.count) * 1000
+        return LinkKeepalive(True, own.idle_s, own.interval_s, own.count, derived_ms)
+
+
+# ---- the whole ----------------------------------------------------------------------------------
+
+
+class Admin(Section):
+    """The admin port: health, metrics, status, dashboard."""
+
+    listen: Listen = setting(
+        "127.0.0.1:9127",
+        "host:port, [IPv6]:port, or the path of a Unix socket, or a list; []: no admin port.",
+        reloadable=False,
+        validate_default=True,
+    )
+
+
+class Log(Section):
+    """The log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Events below are dropped."
+    )
+    format: Literal["auto", "json", "console"] = setting(
+        "auto", "auto: console on a terminal, else JSON, one object per line."
+    )
+    sql: Switch = setting(
+        False, "Put the text of statements into events about them. It may hold personal data."
+    )
+
+
+def _workers(value: object) -> object:
+    if value not in (1, "1") or isinstance(value, bool):
+        raise ValueError("expected 1; several processes sharing the ports do not exist yet")
+    return 1
+
+
+class Settings(Section):
+    """All settings of one Backstay process."""
+
+    postgres: tuple[PostgresRoute, ...] = setting(
+        (), "Routes to PostgreSQL.", max_length=ROUTES_MAX
+    )
+    redis: tuple[RedisRoute, ...] = setting((), "Routes to Redis.", max_length=ROUTES_MAX)
+    admin: Admin = section(Admin, "The admin port.")
+    log: Log = section(Log, "The log.")
+    workers: Annotated[Literal[1], BeforeValidator(_workers)] = setting(
+        1, "Processes sharing the ports. Only 1 exists yet.", reloadable=False
+    )
+    drain_s: Number = setting(
+        30, "After SIGTERM, sessions have this long to end, seconds.", ge=0, le=DAY_S
+    )
+
+
+def restart_needed(old: Settings, new: Settings) -> list[str]:
+    """The paths of settings that changed and that a reload cannot apply, such as `admin.listen`.
+
+    Routes are matched by kind and name; one that came or went is listed as `postgres.NAME`.
+    """
+    paths = _changed(old, new, "")
+    for kind in ("postgres", "redis"):
+        before = {route.name: route for route in getattr(old, kind)}
+        after = {route.name: route for route in getattr(new, kind)}
+        paths += [f"{kind}.{name}" for name in sorted(before.keys() ^ after.keys())]
+        for name in before.keys() & after.keys():
+            paths += _changed(before[name], after[name], f"{kind}.{name}.")
+    return sorted(paths)
+
+
+def _changed(old: Section, new: Section, prefix: str) -> list[str]:
+    paths: list[str] = []
+    for name, field in type(old).model_fields.items():
+        before, after = getattr(old, name), getattr(new, name)
+        extra = field.json_schema_extra
+        if isinstance(before, Section):
+            paths += _changed(before, after, f"{prefix}{name}.")
+        elif before != after and isinstance(extra, dict) and not extra["x-reloadable"]:
+            paths.append(prefix + name)
+    return paths
