@@ -171,7 +171,7 @@ _EXPECTED_ADDRESS = "expected host:port, [IPv6]:port or an absolute path"
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """A TCP address (`host`, `port`; port 0 is any free one) or a Unix socket's file (`path`)."""
+    """A TCP address or a Unix socket's file (`path`). Port 0 is any free one, host * everywhere."""
 
     host: str = ""
     port: int = 0
@@ -197,7 +197,7 @@ def parse_listen(text: str) -> ListenAddress:
     if match is None:
         raise ValueError(_EXPECTED_ADDRESS + _listen_hint(text))
     try:
-        host = check_host(match[1] or match[2])
+        host = "*" if match[2] == "*" else check_host(match[1] or match[2])
         port = parse_port(match[3]) if match[3].strip("0") else 0
     except UrlError:
         raise ValueError(_EXPECTED_ADDRESS + _listen_hint(text)) from None
@@ -207,8 +207,8 @@ def parse_listen(text: str) -> ListenAddress:
 
 
 def _listen_hint(text: str) -> str:
-    if text.startswith(("*", ":")):
-        return "; all interfaces are 0.0.0.0 (IPv4) and [::] (IPv6)"
+    if text.startswith(":"):
+        return f"; every interface is *{text[:6]}"
     if text.isdigit():
         return f"; for loopback write 127.0.0.1:{text[:5]}"
     return ""

@@ -199,7 +199,7 @@ class PostgresRoute(Section):
     name: Name = setting("main", "The route's name in logs and metrics.", reloadable=False)
     listen: PostgresListen = setting(
         "127.0.0.1:6432",
-        "host:port, [IPv6]:port, or a directory for a Unix socket (its file is "
+        "host:port, *:port, [IPv6]:port, or a directory for a Unix socket (its file is "
         ".s.PGSQL.6432; directory:port for another number), or a list of them. Port 0: any free.",
         reloadable=False,
         min_length=1,
@@ -344,7 +344,7 @@ class RedisRoute(Section):
     name: Name = setting("cache", "The route's name in logs and metrics.", reloadable=False)
     listen: Listen = setting(
         "127.0.0.1:6380",
-        "host:port, [IPv6]:port, the path of a Unix socket, or a list of them. Port 0: any free.",
+        "host:port, *:port, [IPv6]:port, the path of a Unix socket, or a list of them. Port 0: any free.",
         reloadable=False,
         min_length=1,
         validate_default=True,
@@ -417,7 +417,7 @@ class Admin(Section):
 
     listen: Listen = setting(
         "127.0.0.1:9127",
-        "host:port, [IPv6]:port, or the path of a Unix socket, or a list; []: no admin port.",
+        "host:port, *:port, [IPv6]:port, or the path of a Unix socket, or a list; []: no admin port.",
         reloadable=False,
         validate_default=True,
     )

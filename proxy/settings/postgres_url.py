@@ -102,6 +102,11 @@ class PostgresUpstream:
         return "none"
 
     @property
+    def target(self) -> str:
+        """The hosts, for people: host:port, host:port."""
+        return ", ".join(map(str, self.hosts))
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The files it names, to be read when links are opened."""
         root = self.sslrootcert if self.sslrootcert != "system" else None

@@ -62,7 +62,9 @@ class RedisUpstream:
         files = (self.ssl_ca_certs, self.ssl_certfile, self.ssl_keyfile)
         return tuple(file for file in files if file)
 
-    def __str__(self) -> str:
+    @property
+    def target(self) -> str:
+        """The place, for people: host:port, or the socket's path."""
         if self.path is not None:
             return self.path
         return (

@@ -207,6 +207,8 @@ _Host = str | ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _hosts(host: str) -> tuple[_Host, ...]:
+    if host == "*":
+        return ipaddress.ip_address("0.0.0.0"), ipaddress.ip_address("::")
     if host in ("localhost", "localhost."):
         return ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")
     try:
