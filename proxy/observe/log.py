@@ -202,7 +202,7 @@ class _Render:
 
 
 class _Writer:
-    """Lines to a stream through a bounded queue. Every method of a logger is the same: put a line."""
+    """Lines to a stream through a bounded queue. Each method of a logger does the same: queue."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -28,7 +28,7 @@ def check(document: Document, directory: File | None) -> Settings:
         known = {path for path, _, _ in document.mistakes} | document.unknown
         settings, found = _validate(document, directory)
         # What follows from a mistake already told is not told again.
-        mistakes += [mistake for mistake in found if not _within(mistake[1], known)]
+        mistakes += [m for m in found if not (_within(m[1], known) or _follows(m[1], known))]
     elif not mistakes:
         mistakes.append((document.values[()], (), "expected a mapping of settings"))
     if mistakes:
@@ -58,6 +58,13 @@ def _validate(document: Document, directory: File | None) -> tuple[Settings, lis
 
 def _within(path: Path, known: set[Path]) -> bool:
     return any(path[:length] in known for length in range(1, len(path) + 1))
+
+
+def _follows(path: Path, known: set[Path]) -> bool:
+    """Whether a complaint about credentials comes from a secret that could not be had."""
+    if path[2:] not in (("upstream",), ("auth", "method")):
+        return False
+    return any((*path[:2], *secret) in known for secret in (("password",), ("auth", "users")))
 
 
 # ---- the good part of a bad file ----------------------------------------------------------------

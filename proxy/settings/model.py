@@ -344,7 +344,8 @@ class RedisRoute(Section):
     name: Name = setting("cache", "The route's name in logs and metrics.", reloadable=False)
     listen: Listen = setting(
         "127.0.0.1:6380",
-        "host:port, *:port, [IPv6]:port, the path of a Unix socket, or a list of them. Port 0: any free.",
+        "host:port, *:port, [IPv6]:port, the path of a Unix socket, or a list of them. "
+        "Port 0: any free.",
         reloadable=False,
         min_length=1,
         validate_default=True,
@@ -417,7 +418,8 @@ class Admin(Section):
 
     listen: Listen = setting(
         "127.0.0.1:9127",
-        "host:port, *:port, [IPv6]:port, or the path of a Unix socket, or a list; []: no admin port.",
+        "host:port, *:port, [IPv6]:port, the path of a Unix socket, or a list of them. "
+        "[]: no admin port.",
         reloadable=False,
         validate_default=True,
     )
