@@ -1,0 +1,440 @@
+"""The replies still owed to one session, and what of the server's bytes the client gets.
+
+Every unit sent upstream waits here until its ReadyForQuery. A unit's answer is FORWARD (for the
+client), or SKIP (the proxy sent it); what the proxy answers itself never comes here. The link is
+at a boundary when nothing is owed.
+
+Bytes pass in chunks: headers are scanned, bodies are opened only where they teach something. The
+start of an answer is held back until its ReadyForQuery, HELD_BYTES_MAX, or the runtime's 20 ms
+(design, section 4.2), so that a small answer is delivered whole or not at all.
+
+Owns: the queue, the hold-back, what the answers teach (statements, settings, status). Must not
+know: sockets, timers, how a loss is judged.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from proxy.core.errors import PeerProtocolError
+from proxy.core.reasons import Reason
+from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.framing import EVERY_REPLY, FEW_REPLIES, Mark, scan, whole_bytes
+from proxy.postgres.protocol.session_state import SessionState
+from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
+from proxy.postgres.protocol.units import Gatherer, Kind, Unit
+
+HELD_BYTES_MAX = 64 << 10
+RAW_BYTES_MIN = 256 << 10  # a longer message is not kept until it is whole
+NEWS_BYTES_MAX = 16 << 20  # a longer message that must be opened is a fault
+PROLOGUE_BYTES_MAX = 64 << 10
+
+IDLE, IN_TRANSACTION, FAILED = b"ITE"
+
+_READY, _ERROR, _NOTICE, _PARAMETER, _NOTIFICATION = b"ZENSA"
+_COPY_IN, _COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION = b"GWvKR"
+_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED = b"13CIs"
+_LONG = frozenset(b"DdTNAV")  # messages that may be passed on before they are whole
+_NEWS = frozenset((_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION, _COPY_IN))
+_NEVER = frozenset((_COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION))
+_LESSONS = frozenset((_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED))
+
+_READY_IDLE = messages.ready_for_query(IDLE)
+
+UNKNOWN = Statement(Class.OTHER, "", opaque=Opaque.STRONG)
+
+
+class Expected:
+    """The queue of one session. `feed` is the hot path."""
+
+    __slots__ = (
+        "_carry",
+        "_marks",
+        "_raw_left",
+        "_raw_skip",
+        "_watching",
+        "client_params",
+        "fatal",
+        "gatherer",
+        "inflight",
+        "learned",
+        "link_params",
+        "missing",
+        "on_refused_read_only",
+        "prologue",
+        "state",
+        "status",
+        "transactions",
+        "warning",
+    )
+
+    def __init__(self, state: SessionState, gatherer: Gatherer) -> None:
+        self.state = state
+        self.gatherer = gatherer
+        self.inflight: deque[Unit] = deque()
+        self.status = IDLE  # of the session, as the client was told
+        self.client_params: dict[bytes, bytes] = {}  # ParameterStatus the client has seen
+        self.link_params: dict[bytes, bytes] = {}  # ... and what holds on the link
+        self.missing: set[bytes] = set()  # prepared statements that are not on this link yet
+        self.prologue: list[Unit] | None = None  # all the open transaction has run, if begun again
+        self.fatal: dict[str, str] | None = None  # the server's last words
+        self.warning: dict[str, str] | None = None
+        self.transactions = 0
+        self.learned = False  # since the runtime last looked, something may want its attention
+        self.on_refused_read_only: Callable[[], bytes] | None = None
+        self._watching = 0
+        self._carry = b""
+        self._raw_left = 0
+        self._raw_skip = False
+        self._marks: list[Mark] = []
+
+    # -- towards the link
+
+    def push(self, unit: Unit, hold: bool) -> None:
+        """A unit goes out: an answer is owed from now on. `hold`: its start may be held back."""
+        unit.started = True
+        if hold:
+            unit.held = []
+        if unit.watch or unit.parses or unit.closes or unit.skip_parses:
+            unit.counted = True
+            self._watching += 1
+        previous = self.inflight[-1] if self.inflight else None
+        if previous is not None and previous.needs_sync and not unit.skip:
+            self._merge(previous, unit)
+            return
+        self.inflight.append(unit)
+
+    def _merge(self, copy: Unit, unit: Unit) -> None:
+        """The COPY swallowed its own Sync (the server ignores one there): this one counts."""
+        copy.needs_sync = False
+        copy.executes = (copy.executes or []) + (unit.executes or [])
+        copy.parses = (copy.parses or []) + (unit.parses or [])
+        copy.closes = (copy.closes or []) + (unit.closes or [])
+        copy.watch = copy.watch or unit.watch
+        if unit.counted:
+            if copy.counted:
+                self._watching -= 1
+            copy.counted = True
+
+    @property
+    def mid_message(self) -> bool:
+        """True while the client has got the first part of a message only."""
+        return self._raw_left > 0 and not self._raw_skip
+
+    @property
+    def holding(self) -> bool:
+        """True while bytes for the client are held back."""
+        return bool(self.inflight and self.inflight[0].held)
+
+    def release(self) -> list[bytes]:
+        """Stop holding the head's answer back; returns what was held."""
+        if not self.inflight or self.inflight[0].held is None:
+            return []
+        unit = self.inflight[0]
+        held, unit.held = unit.held, None
+        assert held is not None
+        if held:
+            unit.released = True
+            unit.rows += sum(scan(part, 0, EVERY_REPLY, [])[1] for part in held)
+        return held
+
+    def lost(self) -> list[Unit]:
+        """The link is gone: returns the units owed, oldest first, and owes nothing any more."""
+        units = list(self.inflight)
+        self.inflight.clear()
+        self._watching = 0
+        self._carry = b""
+        self._raw_left = 0
+        self._raw_skip = False
+        self.missing = set(self.state.statements)
+        return units
+
+    # -- from the link
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """What the client gets now, in order. `data` is the next chunk of the server's bytes.
+
+        The caller writes the result, then looks at `fatal` (the link is dying), `holding`
+        (start the 20 ms) and `inflight`. Raises PeerProtocolError if no server says such bytes.
+        """
+        out: list[bytes] = []
+        if self._raw_left:
+            data = self._pass_raw(data, out)
+            if not data:
+                return out
+        if self._carry:
+            data = self._carry + data
+            self._carry = b""
+        marks = self._marks
+        marks.clear()
+        inflight = self.inflight
+        every = self._watching or (inflight and inflight[0].released)
+        end, rows = scan(data, 0, EVERY_REPLY if every else FEW_REPLIES, marks)
+        begin = 0
+        for kind, start, stop in marks:
+            if kind == _READY:
+                begin = self._ready(data, begin, (start, stop), out)
+                rows = 0
+            elif kind in _NEWS:
+                begin = self._news(kind, data, begin, (start, stop), out)
+            elif kind in _LESSONS:
+                if inflight:
+                    begin = self._lesson(kind, data, begin, (start, stop))
+            elif kind in _NEVER:
+                raise PeerProtocolError(f"unexpected message {kind}", Reason.UPSTREAM_PROTOCOL)
+        if begin < end:
+            self._part(data, begin, end, out)
+            if inflight:
+                inflight[0].rows += rows if every else 0
+        if end < len(data):
+            self._keep(data[end:], out)
+        return out
+
+    def _ready(self, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]) -> int:
+        """ReadyForQuery: the head's answer is whole."""
+        start, stop = at
+        if not self.inflight:
+            raise PeerProtocolError("ReadyForQuery without a query", Reason.UPSTREAM_PROTOCOL)
+        unit = self.inflight.popleft()
+        status = data[stop - 1]
+        if not unit.skip:
+            if unit.held:
+                out.extend(unit.held)
+            if unit.read_only:
+                if begin < start:
+                    out.append(data[begin:start])
+                out.append(_READY_IDLE)
+                status = IDLE
+            elif begin == 0 and stop == len(data):
+                out.append(data)
+            else:
+                out.append(data[begin:stop])
+            self._finish(unit, status)
+            self.status = status
+        if unit.counted:
+            unit.counted = False
+            self._watching -= 1
+        if unit.on_done is not None:
+            unit.on_done(status)
+        return stop
+
+    def _finish(self, unit: Unit, status: int) -> None:
+        """What the end of a client's unit teaches."""
+        state = self.state
+        self.transactions += 1
+        if unit.watch or unit.errored:
+            self.learned = True
+            state.ready(status)
+        if unit.kind is Kind.QUERY and b"" in state.statements:
+            state.simple_query_ran()
+        if status != IN_TRANSACTION:
+            self.prologue = None
+            if status == IDLE and self.gatherer.portals:
+                self.gatherer.portals.clear()
+        elif self.status == IDLE or self.prologue is not None:
+            self._extend_prologue(unit)
+
+    def _extend_prologue(self, unit: Unit) -> None:
+        """The transaction can be begun again while it has run nothing but settings."""
+        if self.status == IDLE:
+            self.prologue = []
+        assert self.prologue is not None
+        kept = sum(before.size for before in self.prologue) + unit.size <= PROLOGUE_BYTES_MAX
+        if unit.errored or unit.pieces is None or not kept or not only_settings(unit):
+            self.prologue = None
+        else:
+            self.prologue.append(unit)
+
+    def _part(self, data: bytes, begin: int, end: int, out: list[bytes]) -> None:
+        """Whole messages of an answer that is not at its end (or of none: then they go on)."""
+        if not self.inflight:
+            out.append(data[begin:end])
+            return
+        unit = self.inflight[0]
+        if unit.skip:
+            return
+        if unit.held is None:
+            unit.released = True
+            out.append(data[begin:end])
+            return
+        unit.held.append(data[begin:end])
+        unit.held_bytes += end - begin
+        if unit.held_bytes > HELD_BYTES_MAX or (unit.flushed and not unit.complete):
+            out.extend(self.release())
+
+    def _keep(self, rest: bytes, out: list[bytes]) -> None:
+        """The first part of a message. A long one is passed on as it comes."""
+        size = whole_bytes(rest)
+        if size > RAW_BYTES_MIN and rest[0] in _LONG:
+            unit = self.inflight[0] if self.inflight else None
+            self._raw_skip = unit is not None and unit.skip
+            self._raw_left = size - len(rest)
+            if not self._raw_skip:
+                out.extend(self.release())
+                out.append(rest)
+                if unit is not None:
+                    unit.released = True
+                    unit.rows += 1
+            return
+        if size > NEWS_BYTES_MAX:
+            raise PeerProtocolError(f"message of {size} bytes", Reason.UPSTREAM_PROTOCOL)
+        self._carry = rest
+
+    def _pass_raw(self, data: bytes, out: list[bytes]) -> bytes:
+        part, rest = data[: self._raw_left], data[self._raw_left :]
+        self._raw_left -= len(part)
+        if not self._raw_skip:
+            out.append(part)
+        return rest
+
+    # -- messages that are opened
+
+    def _news(
+        self, kind: int, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]
+    ) -> int:
+        """A message that may change what we know. Returns where the unsent bytes begin."""
+        start, stop = at
+        unit = self.inflight[0] if self.inflight else None
+        skip = unit is not None and unit.skip
+        if kind == _PARAMETER:
+            name, value = messages.read_parameter_status(data, start + 5, stop)
+            self.link_params[name] = value
+            self.learned = True
+            if not skip:
+                self.client_params[name] = value
+        elif kind == _NOTIFICATION:
+            if skip:
+                out.append(data[start:stop])
+        elif kind == _NOTICE:
+            if data.find(b"C57P0", start, stop) >= 0 and self._farewell(data[start + 5 : stop]):
+                return self._without(data, begin, (start, stop), out)
+        elif kind == _ERROR:
+            return self._error(data, begin, (start, stop), out)
+        elif unit is not None:  # CopyInResponse: the client must see it to go on
+            self._copy_in(unit)
+            if not skip:
+                out.extend(self.release())
+                unit.held = None
+        return begin
+
+    def _without(self, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]) -> int:
+        """Leave the message out; what stands before it goes its way."""
+        if begin < at[0]:
+            self._part(data, begin, at[0], out)
+        return at[1]
+
+    def _farewell(self, body: bytes) -> bool:
+        """True if a notice is the server's warning that it is about to end this connection."""
+        fields = messages.error_fields(body)
+        if fields.get("C") not in ("57P01", "57P02", "57P03"):
+            return False
+        if fields.get("V", fields.get("S")) != "WARNING":
+            return False
+        self.warning = fields
+        return True
+
+    def _error(self, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]) -> int:
+        start, stop = at
+        body = data[start + 5 : stop]
+        if b"FATAL" in body or b"PANIC" in body:
+            fields = messages.error_fields(body)
+            if messages.is_fatal(fields):
+                self.fatal = fields
+                return self._without(data, begin, at, out)
+        unit = self.inflight[0] if self.inflight else None
+        if unit is None:
+            return begin
+        unit.errored = True
+        unit.copying = False
+        if unit.mixed and unit.next_execute + 1 < len(unit.executes or ()):
+            unit.needs_sync = True  # the server skips to a Sync, its Query included
+        if unit.skip:
+            return begin
+        self._unlearn(unit)
+        self.state.errored()
+        if unit.read_only and b"C25006\0" in body and self.on_refused_read_only is not None:
+            begin = self._without(data, begin, at, out)
+            assert unit.held is not None or unit.released
+            (unit.held if unit.held is not None else out).append(self.on_refused_read_only())
+        return begin
+
+    def _unlearn(self, unit: Unit) -> None:
+        """Statements that were announced and did not come to be."""
+        names = self.gatherer.names
+        for name, _ in (unit.parses or ())[unit.next_parse :]:
+            known = self.state.statements.get(name)
+            if known is None:
+                names.pop(name, None)
+            else:
+                names[name] = self.gatherer.script_of(known)
+        if unit.skip_parses:
+            self.missing.update(name for name in unit.uses or () if name in self.state.statements)
+
+    def _copy_in(self, unit: Unit) -> None:
+        unit.copying = True
+        unit.pieces = None
+        if unit.kind is Kind.BATCH and unit.complete:
+            unit.needs_sync = True
+            if len(self.inflight) > 1 and not self.inflight[1].skip:
+                following = self.inflight[1]
+                del self.inflight[1]
+                self._merge(unit, following)
+
+    def _lesson(self, kind: int, data: bytes, begin: int, at: tuple[int, int]) -> int:
+        """A completion that may confirm something. Returns where the unsent bytes begin."""
+        start, stop = at
+        unit = self.inflight[0]
+        if kind == _PARSED:
+            if unit.skip_parses:
+                unit.skip_parses -= 1
+                assert begin == start
+                return stop
+            if unit.parses and not unit.skip:
+                name, message = unit.parses[unit.next_parse]
+                unit.next_parse += 1
+                self.state.parsed(name, message)
+                self.missing.discard(name)
+        elif kind == _CLOSED:
+            if unit.closes and not unit.skip:
+                what, name = unit.closes[unit.next_close]
+                unit.next_close += 1
+                if what == 0x53:
+                    self.state.closed(name)
+                    self.missing.discard(name)
+        else:
+            unit.answered = True
+            unit.copying = False
+            if not unit.skip and unit.watch:
+                self._ran(unit, kind, data, (start, stop))
+        return begin
+
+    def _ran(self, unit: Unit, kind: int, data: bytes, at: tuple[int, int]) -> None:
+        """One statement of the unit has ended well: its effects on the session count."""
+        index = unit.next_execute
+        unit.next_execute += 1
+        if kind != _COMPLETE:
+            return
+        statement, bind = UNKNOWN, b""
+        if unit.kind is Kind.BATCH:
+            executes = unit.executes or []
+            if index < len(executes):
+                script, bind = executes[index]
+                if script is not None and len(script.statements) == 1:
+                    statement = script.statements[0]
+        elif unit.script is not None and index < len(unit.script.statements):
+            statement = unit.script.statements[index]
+        tag = messages.read_command_tag(data, at[0] + 5, at[1])
+        params = tuple(messages.bind_params(bind, 5)) if bind else None
+        self.state.ran(statement, tag, params)
+
+
+def only_settings(unit: Unit) -> bool:
+    """True if all the unit ran begins a transaction or changes a setting: safe to run again."""
+    for script in unit.scripts():
+        if script is None or not script.statements:
+            return False
+        for statement in script.statements:
+            if statement.kind is not Class.BEGIN and statement.kind is not Class.SETTING:
+                return False
+            if statement.tx not in (Tx.NONE, Tx.BEGIN, Tx.LOCAL):
+                return False
+    return True

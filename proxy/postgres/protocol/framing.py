@@ -1,0 +1,68 @@
+"""Message boundaries in a chunk of PostgreSQL protocol bytes. Bodies are neither read nor copied.
+
+Owns: the header layout (one type byte, a four byte length that counts itself; PostgreSQL
+documentation, "Message Formats"). Must not know: what a message means, which side it came from
+beyond the set of types worth a mark.
+
+A *mark* is `(type, start, stop)`: the message lies at `chunk[start:stop]`.
+"""
+
+from struct import Struct
+
+from proxy.core.errors import PeerProtocolError
+from proxy.core.reasons import Reason
+
+Mark = tuple[int, int, int]
+
+HEADER_BYTES = 5
+MESSAGE_BYTES_MAX = 0x4000_0000  # PostgreSQL refuses to build a longer one (MaxAllocSize)
+
+_header = Struct(">BI").unpack_from
+
+
+def _interest(types: bytes) -> bytes:
+    return bytes(1 if code in types else 0 for code in range(256))
+
+
+# What must be seen of the server's messages: always, and when a unit has something to learn.
+# Never marked: DataRow and CopyData, the two that come in bulk.
+EVERY_REPLY = _interest(bytes(code for code in range(256) if code not in b"Dd"))
+FEW_REPLIES = _interest(b"ZENSAGHWVvKR")
+
+
+def scan(chunk: bytes, pos: int, interest: bytes, marks: list[Mark]) -> tuple[int, int]:
+    """Offset after the last whole message in chunk[pos:], and how many messages had no mark.
+
+    Appends a mark for each whole message whose type is in `interest` (a table of 256 flags).
+    The caller keeps chunk[offset:] and puts the next bytes behind it.
+    Raises PeerProtocolError if a length field is below 4 or above the server's own limit.
+    """
+    unmarked = 0
+    end = len(chunk)
+    last = end - HEADER_BYTES
+    while pos <= last:
+        kind, size = _header(chunk, pos)
+        stop = pos + size + 1
+        if size < 4 or size > MESSAGE_BYTES_MAX:
+            raise PeerProtocolError(f"invalid message length {size}", Reason.UPSTREAM_PROTOCOL)
+        if stop > end:
+            break
+        if interest[kind]:
+            marks.append((kind, pos, stop))
+        else:
+            unmarked += 1
+        pos = stop
+    return pos, unmarked
+
+
+def whole_bytes(chunk: bytes, pos: int = 0) -> int:
+    """Size in bytes of the message that starts at pos, 0 while its header is incomplete.
+
+    Raises PeerProtocolError like scan().
+    """
+    if len(chunk) - pos < HEADER_BYTES:
+        return 0
+    _, size = _header(chunk, pos)
+    if size < 4 or size > MESSAGE_BYTES_MAX:
+        raise PeerProtocolError(f"invalid message length {size}", Reason.UPSTREAM_PROTOCOL)
+    return int(size) + 1

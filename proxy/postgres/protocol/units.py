@@ -1,0 +1,443 @@
+"""Client bytes gathered into units: the smallest thing that is sent, answered, replayed or refused.
+
+A *unit* is one Query, one FunctionCall, or the extended-protocol messages up to their Sync; each
+is answered by exactly one ReadyForQuery (PostgreSQL documentation, "Message Flow"). A unit that
+fits the cap is kept whole until it is answered, which is the journal that a replay needs; a larger
+one is passed on in pieces and cannot be sent a second time.
+
+Owns: the cutting of the client's stream, and what each unit will do (statements prepared, used,
+closed and executed). Must not know: sockets, links, whether the server is there.
+"""
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from proxy.core.errors import PeerProtocolError
+from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
+from proxy.postgres.protocol.statement import Class, Script, Tx
+
+UNIT_BYTES_MAX = 1 << 20
+
+_NOT_ROWS = bytes(code != ord("d") for code in range(256))
+_QUERY, _CALL, _SYNC, _FLUSH = b"QFSH"
+_PARSE, _BIND, _DESCRIBE, _CLOSE, _EXECUTE = b"PBDCE"
+_COPY = frozenset(b"dcf")  # "d" comes in bulk and is seen as the gap between two marks
+_TERMINATE = ord("X")
+_ENDS = frozenset(b"QFS")
+_KNOWN = frozenset(b"QFSHPBDCEdcfX")
+
+
+class Kind(Enum):
+    """What ends the unit, and so how its errors are skipped."""
+
+    QUERY = auto()
+    CALL = auto()
+    BATCH = auto()
+
+
+class Unit:
+    """One unit: its bytes, what it does, and how far its answer has come.
+
+    `pieces` is the journal: the unit's bytes so far, or None once they are no longer kept.
+    """
+
+    __slots__ = (
+        "answered",
+        "attempts",
+        "bind_of",
+        "closes",
+        "complete",
+        "copied",
+        "copying",
+        "counted",
+        "errored",
+        "executes",
+        "flushed",
+        "held",
+        "held_bytes",
+        "kind",
+        "mixed",
+        "needs_sync",
+        "next_close",
+        "next_execute",
+        "next_parse",
+        "on_done",
+        "parses",
+        "pieces",
+        "read_only",
+        "released",
+        "rows",
+        "say",
+        "script",
+        "size",
+        "skip",
+        "skip_parses",
+        "started",
+        "unsent",
+        "uses",
+        "watch",
+    )
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.pieces: list[bytes] | None = []
+        self.size = 0
+        self.complete = False  # its last byte has been gathered
+        self.flushed = False  # a Flush stands in it: the client waits before its Sync
+        # What it does. For a Query `script` says it all; a batch has lists.
+        self.script: Script | None = None
+        self.parses: list[tuple[bytes, bytes]] | None = None
+        self.uses: list[bytes] | None = None
+        self.closes: list[tuple[int, bytes]] | None = None
+        self.executes: list[tuple[Script | None, bytes]] | None = None
+        self.watch = False  # its CommandCompletes have something to teach
+        self.mixed = False  # a batch that a Query ends instead of a Sync
+        # Where its answer stands.
+        self.started = False  # some of its bytes were handed to a link
+        self.unsent = False  # its last bytes never left this machine
+        self.skip = False  # sent by the proxy: no byte of the answer is for the client
+        self.read_only = False  # runs inside the proxy's BEGIN READ ONLY
+        self.skip_parses = 0  # ParseCompletes at its front that answer the proxy
+        self.next_parse = self.next_close = self.next_execute = 0
+        self.errored = False
+        self.answered = False  # a CommandComplete was seen
+        self.counted = False  # among those whose answers are read message by message
+        self.copying = False  # CopyInResponse was seen: the client is sending rows
+        self.copied = False  # ... and it has sent CopyDone or CopyFail
+        self.needs_sync = False  # its Sync was swallowed by a COPY; the next one counts
+        self.released = False  # some of its answer has reached the client
+        self.rows = 0
+        self.held: list[bytes] | None = None
+        self.held_bytes = 0
+        self.attempts = 0
+        self.say: bytes | None = None  # what the proxy answers itself, instead of sending it
+        self.on_done: Callable[[int], None] | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The journal as one byte string. Only for a unit that is still kept."""
+        assert self.pieces is not None
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+    def restart(self) -> None:
+        """Forget how far the answer had come: the unit goes out again."""
+        self.started = self.errored = self.answered = self.copying = self.needs_sync = False
+        self.released = self.counted = self.copied = self.unsent = False
+        self.skip_parses = self.next_parse = self.next_close = self.next_execute = 0
+        self.rows = self.held_bytes = 0
+        self.held = None
+        self.attempts += 1
+
+    def scripts(self) -> tuple[Script | None, ...]:
+        """The scripts it executes, in order; None where the text was not analysed."""
+        if self.kind is Kind.BATCH:
+            return tuple(script for script, _ in self.executes or ())
+        return (self.script,)
+
+    def class_of(self) -> Class:
+        """The class of the whole unit for the verdict (reference, section 2).
+
+        A batch is one implicit transaction: reads stay reads, reads and writes are one write,
+        anything that steers transactions or is not known makes it OTHER.
+        """
+        scripts = self.scripts()
+        if not scripts:
+            return Class.READ  # only Parse, Describe, Close: nothing was executed
+        if len(scripts) == 1:
+            return scripts[0].kind if scripts[0] is not None else Class.OTHER
+        kinds = {script.kind if script is not None else Class.OTHER for script in scripts}
+        if kinds == {Class.READ}:
+            return Class.READ
+        if kinds <= {Class.READ, Class.WRITE, Class.SEQUENCE}:
+            return Class.WRITE
+        return Class.OTHER
+
+    def tx(self) -> Tx:
+        """The one transaction verb of a unit of one statement, NONE otherwise."""
+        scripts = self.scripts()
+        if len(scripts) == 1 and scripts[0] is not None and len(scripts[0].statements) == 1:
+            return scripts[0].statements[0].tx
+        return Tx.NONE
+
+    def steers(self) -> bool:
+        """True if any statement in it begins or ends a transaction, or is not known."""
+        for script in self.scripts():
+            if script is None:
+                return True
+            if any(statement.tx is not Tx.NONE for statement in script.statements):
+                return True
+        return False
+
+
+# What feed() returns: bytes, the unit they belong to (None: COPY rows, a Terminate), and whether
+# they complete it.
+Piece = tuple[Unit | None, bytes, bool]
+
+
+class Gatherer:
+    """Cuts one client's stream into pieces of units. See feed()."""
+
+    __slots__ = (
+        "_gathered",
+        "_open",
+        "_raw_ends",
+        "_raw_left",
+        "_script",
+        "_tail",
+        "names",
+        "portals",
+        "terminated",
+    )
+
+    def __init__(self, script: Callable[[bytes], Script]) -> None:
+        self._script = script
+        self._open: Unit | None = None  # the unit being gathered
+        self._gathered: list[bytes] = []  # its bytes that are in no piece yet
+        self._tail = b""  # a message that is not whole yet
+        self._raw_left = 0  # bytes still to come of a message too long to gather
+        self._raw_ends = False  # ... and that message ends its unit
+        self.names: dict[bytes, Script | None] = {}  # prepared statements as the client sees them
+        self.portals: dict[bytes, tuple[Script | None, bytes]] = {}
+        self.terminated = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes kept that are in no piece yet. At most UNIT_BYTES_MAX and one chunk."""
+        return len(self._tail) + sum(map(len, self._gathered))
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """Pieces to send, in order; what is not a whole unit yet stays here.
+
+        The caller sends each piece, or queues it while there is no link. Raises
+        PeerProtocolError for a type or length that no client sends: the client must be closed.
+        """
+        pieces: list[Piece] = []
+        if self._raw_left:
+            data = self._pass_raw(data, pieces)
+            if not data:
+                return pieces
+        if self._tail:
+            data = self._tail + data
+        marks: list[Mark] = []
+        end, rows = scan(data, 0, _NOT_ROWS, marks)
+        if rows:
+            marks.append((0, end, end))
+        begin = 0  # first byte that is in no piece and not in _gathered
+        seen = 0  # where the last marked message ended
+        for kind, start, stop in marks:
+            if start > seen:
+                begin = self._copy(data, begin, seen, start, pieces)
+            seen = stop
+            if start == end:
+                break
+            if kind not in _KNOWN:
+                raise PeerProtocolError(f"invalid frontend message type {kind}")
+            if kind in _ENDS:
+                self._end(kind, data, start, stop)
+                begin = self._cut(data, begin, stop, True, pieces)
+            elif kind == _FLUSH:
+                self._opened().flushed = True
+                begin = self._cut(data, begin, stop, False, pieces)
+            elif kind in _COPY:
+                begin = self._copy(data, begin, start, stop, pieces)
+            elif kind == _TERMINATE:
+                begin = self._cut(data, begin, start, False, pieces)
+                self.terminated = True
+                return pieces
+            else:
+                self._track(kind, data, start, stop)
+        if begin < end:
+            self._gathered.append(data[begin:end])
+        self._tail = data[end:]
+        self._spill(pieces)
+        return pieces
+
+    def script_of(self, parse: bytes) -> Script | None:
+        """What a kept Parse message says; None if its text is not here."""
+        name_end = parse.find(b"\0", 5)
+        text_end = parse.find(b"\0", name_end + 1)
+        return self._script(parse[name_end + 1 : text_end]) if text_end > 0 else None
+
+    @property
+    def in_unit(self) -> bool:
+        """True while the client has sent a part of a unit only."""
+        return self._open is not None or self._raw_left > 0
+
+    def drop(self) -> None:
+        """Forget the unit being gathered (it is being answered without its rest)."""
+        self._gathered.clear()
+        self._open = None
+
+    # -- cutting
+
+    def _opened(self) -> Unit:
+        if self._open is None:
+            self._open = Unit(Kind.BATCH)
+        return self._open
+
+    def _cut(self, data: bytes, begin: int, stop: int, last: bool, pieces: list[Piece]) -> int:
+        """Put everything up to stop into a piece of the open unit; returns stop."""
+        unit = self._open
+        part = data[begin:stop] if begin or stop < len(data) else data
+        if self._gathered:
+            self._gathered.append(part)
+            part = b"".join(self._gathered)
+            self._gathered.clear()
+        if unit is None:
+            assert not part
+            return stop
+        if part or last:
+            self._journal(unit, part)
+            unit.complete = last
+            pieces.append((unit, part, last))
+        if last:
+            self._open = None
+        return stop
+
+    @staticmethod
+    def _journal(unit: Unit, part: bytes) -> None:
+        unit.size += len(part)
+        if unit.pieces is not None:
+            if unit.size > UNIT_BYTES_MAX:
+                unit.pieces = None
+            else:
+                unit.pieces.append(part)
+
+    def _copy(self, data: bytes, begin: int, start: int, stop: int, pieces: list[Piece]) -> int:
+        """COPY rows (or their end): never gathered, never kept."""
+        if self._open is not None and (begin < start or self._gathered):
+            self._cut(data, begin, start, False, pieces)
+        if self._open is not None:
+            self._open.pieces = None
+        pieces.append((None, data[start:stop], False))
+        return stop
+
+    def _spill(self, pieces: list[Piece]) -> None:
+        """Send on what is over the cap, in the middle of a unit or even of a message."""
+        size = whole_bytes(self._tail)
+        if size > UNIT_BYTES_MAX:
+            kind = self._tail[0]
+            if kind not in _KNOWN:
+                raise PeerProtocolError(f"invalid frontend message type {kind}")
+            self._raw_left = size - len(self._tail)
+            raw, self._tail = self._tail, b""
+            if kind in _COPY:
+                pieces.append((None, raw, False))
+                return
+            self._opened().pieces = None
+            self._raw_ends = kind in _ENDS
+            if self._raw_ends:
+                self._end(kind, raw, 0, -1)
+            else:
+                self._track(kind, raw, 0, -1)
+            self._cut(raw, 0, len(raw), False, pieces)
+        elif self._gathered and self.pending_bytes > UNIT_BYTES_MAX:
+            self._opened().pieces = None
+            self._cut(b"", 0, 0, False, pieces)
+
+    def _pass_raw(self, data: bytes, pieces: list[Piece]) -> bytes:
+        part, rest = data[: self._raw_left], data[self._raw_left :]
+        self._raw_left -= len(part)
+        unit = self._open
+        if unit is None:  # COPY rows
+            pieces.append((None, part, False))
+            return rest
+        ended = self._raw_ends and not self._raw_left
+        unit.complete = ended
+        unit.size += len(part)
+        pieces.append((unit, part, ended))
+        if ended:
+            self._open = None
+        return rest
+
+    # -- what the unit does
+
+    def _end(self, kind: int, data: bytes, start: int, stop: int) -> None:
+        """A message that ends a unit. stop = -1: only its first part is here."""
+        if kind == _SYNC:
+            self._opened()
+            return
+        script: Script | None = None
+        if kind == _QUERY and stop > 0:
+            script = self._script(data[start + 5 : stop - 1])
+        if self._open is not None:
+            # A Query behind extended messages without a Sync: one unit, one ReadyForQuery.
+            unit = self._open
+            unit.executes = unit.executes or []
+            unit.executes.append((script, b""))
+            unit.mixed = unit.watch = True
+        else:
+            unit = self._open = Unit(Kind.QUERY if kind == _QUERY else Kind.CALL)
+            unit.script = script
+        unit.watch = unit.watch or script is None or not script.plain
+        self.names.pop(b"", None)
+        self.portals.pop(b"", None)
+
+    def _track(self, kind: int, data: bytes, start: int, stop: int) -> None:
+        """Note what an extended-protocol message will do. A malformed one is the server's to judge."""
+        unit = self._opened()
+        whole = stop > 0
+        limit = stop if whole else len(data)
+        pos = start + 5
+        if kind == _PARSE:
+            name_end = data.find(b"\0", pos, limit)
+            text_end = data.find(b"\0", name_end + 1, limit)
+            if name_end >= 0:
+                self._parse(unit, data, (start, pos, name_end, text_end, stop))
+        elif kind == _BIND:
+            portal_end = data.find(b"\0", pos, limit)
+            name_end = data.find(b"\0", portal_end + 1, limit)
+            if portal_end >= 0 and name_end >= 0:
+                self._bind(unit, data, (start, pos, portal_end, name_end, stop))
+        elif kind == _EXECUTE:
+            portal = data[pos : data.find(b"\0", pos, limit)]
+            script, bind = self.portals.get(portal, (None, b""))
+            if unit.executes is None:
+                unit.executes = []
+            unit.executes.append((script, bind))
+            if script is None or not script.plain:
+                unit.watch = True
+        elif pos + 1 < limit:
+            name = data[pos + 1 : data.find(b"\0", pos + 1, limit)]
+            if kind == _CLOSE:
+                self._close(unit, data[pos], name)
+            elif data[pos] == 0x53:  # Describe of a statement
+                self._use(unit, name)
+
+    def _parse(self, unit: Unit, data: bytes, at: tuple[int, int, int, int, int]) -> None:
+        start, pos, name_end, text_end, stop = at
+        name = data[pos:name_end]
+        whole = stop > 0 and text_end >= 0
+        script = self._script(data[name_end + 1 : text_end]) if whole else None
+        self.names[name] = script
+        if unit.parses is None:
+            unit.parses = []
+        unit.parses.append((name, data[start:stop] if whole else b""))
+
+    def _bind(self, unit: Unit, data: bytes, at: tuple[int, int, int, int, int]) -> None:
+        start, pos, portal_end, name_end, stop = at
+        name = data[portal_end + 1 : name_end]
+        script = self.names.get(name)
+        keep = script is None or not script.plain
+        self.portals[data[pos:portal_end]] = (
+            script,
+            data[start:stop] if keep and stop > 0 else b"",
+        )
+        self._use(unit, name)
+
+    @staticmethod
+    def _use(unit: Unit, name: bytes) -> None:
+        if unit.parses is not None and any(name == parsed for parsed, _ in unit.parses):
+            return
+        if unit.uses is None:
+            unit.uses = []
+        unit.uses.append(name)
+
+    def _close(self, unit: Unit, what: int, name: bytes) -> None:
+        if unit.closes is None:
+            unit.closes = []
+        unit.closes.append((what, name))
+        if what == 0x53:
+            self.names.pop(name, None)
+        else:
+            self.portals.pop(name, None)

@@ -1,0 +1,254 @@
+"""Attaching a session to a link: get one, make it look like the session, check that it does.
+
+The difference between a session and a fresh link goes out in one write: settings, role, SQL
+prepared statements, LISTEN, and the fingerprint that proves it (reference, section 3). A transaction
+that had run nothing but settings is begun again behind it. Protocol-level prepared statements follow
+lazily, in front of the first unit that needs them.
+
+Owns: that order. Must not know: sockets, what caused the attach.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from proxy.core.errors import LimitExceeded, ProxyError, UpstreamUnavailable
+from proxy.core.reasons import Reason
+from proxy.postgres.protocol import fingerprint, messages, say
+from proxy.postgres.protocol.expected import IDLE
+from proxy.postgres.protocol.fingerprint import Fingerprint
+from proxy.postgres.protocol.restore import restoration
+from proxy.postgres.protocol.session_state import NeedsFingerprint
+from proxy.postgres.protocol.units import Kind, Unit
+from proxy.postgres.runtime.link import Link, Message, Phase, errors_in, rows_in
+
+if TYPE_CHECKING:
+    from proxy.postgres.runtime.session import Session
+
+ASK_S = 10.0  # for the server to answer what an attach asks; then the link counts as silent
+RESTORES_MAX = 20  # links one attach may lose while it restores
+
+_BEGIN_READ_ONLY = messages.query(b"BEGIN READ ONLY")
+_COMMIT = messages.query(b"COMMIT")
+_NAMING_VERBS = frozenset(("EXECUTE", "DEALLOCATE", "PREPARE", "EXPLAIN", "DISCARD", "CREATE", ""))
+
+
+class NotRestorable(Exception):
+    """The session cannot be made again on a new link. `what`: in words for its user."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+async def attach(session: "Session") -> Link:
+    """A link that looks like the session, IDLE and ready to be taken over.
+
+    Raises what Pool.acquire raises, and NotRestorable.
+    """
+    for _ in range(RESTORES_MAX):
+        link = await session.pool.acquire(session.startup, lambda s: _tell_waiting(session, s))
+        link.on_lost = session.pool.forget
+        try:
+            await _restore(session, link)
+        except UpstreamUnavailable:
+            continue  # lost while it was being restored: the next one
+        except BaseException:
+            link.close(Reason.RESTORE_FAILED)
+            session.pool.forget(link)
+            raise
+        if not link.closed:
+            return link
+    raise UpstreamUnavailable("links are lost as fast as they are opened", Reason.HOLD_TIMEOUT)
+
+
+def _tell_waiting(session: "Session", seconds: float) -> None:
+    """The session has waited for so long: its user should know, where the protocol allows."""
+    session.route.counters.holds_noticed += 1
+    session.route.events("waiting", session=session.number, waited_s=seconds)
+    if session.key is not None:
+        session.say(say.waiting(seconds, session.route.options.resilience.hold_s))
+
+
+async def _restore(session: "Session", link: Link) -> None:
+    """Settings, prepared statements, channels, the open transaction; then the proof."""
+    state = session.state
+    expected_print = None
+    out, readies = b"", 0
+    if session.key is not None and state.version:
+        what = restoration(state)
+        out, readies = what.messages, what.readies
+        if not link.pooler:
+            expected_print = state.expected()
+            out += fingerprint.request()
+            readies += fingerprint.READIES
+    if out:
+        answer = await link.ask(out, readies, ASK_S)
+        error = errors_in(answer)
+        if error is not None:
+            raise NotRestorable(f"settings ({error.get('C', '')})")
+        if expected_print is not None:
+            difference = read_print(answer).difference(expected_print)
+            if difference is not None:
+                raise NotRestorable(difference)
+    if session.lost.name == "AGAIN":
+        await _begin_again(session, link)
+
+
+async def _begin_again(session: "Session", link: Link) -> None:
+    """Open the transaction a second time: what it has run so far are settings only."""
+    statements = session.state.statements
+    out = b""
+    for unit in session.prologue:
+        out += b"".join(statements[name] for name in unit.uses or () if name in statements)
+        out += unit.data
+    answer = await link.ask(out, len(session.prologue), ASK_S)
+    if errors_in(answer) is not None:
+        raise NotRestorable("the transaction's settings")
+
+
+def read_print(answer: list[Message]) -> Fingerprint:
+    """The fingerprint in an answer that ends with it."""
+    return fingerprint.read(rows_in(answer))
+
+
+async def look(session: "Session") -> None:
+    """Ask the session's own link how it is: a fingerprint if one is due, else a ping.
+
+    The link is ASKING meanwhile, and the client's units wait.
+    """
+    link = session.link
+    state = session.state
+    try:
+        if link is None or link.phase is not Phase.ATTACHED:
+            return
+        timeout_s = session.route.options.ping_timeout_s
+        if link.pooler or (state.needs_fingerprint is NeedsFingerprint.NONE and not state.version):
+            await link.ask(messages.sync(), 1, timeout_s)
+            return
+        answer = await link.ask(fingerprint.request(), fingerprint.READIES, timeout_s)
+        if errors_in(answer) is None:
+            state.learn(read_print(answer))
+    except UpstreamUnavailable:
+        pass  # the session has been told that its link is lost
+    finally:
+        session.look_over()
+
+
+# -- sending with what the link lacks
+
+
+def with_missing(session: "Session", unit: Unit, part: bytes) -> bytes:
+    """The unit's bytes behind the prepared statements that this link does not have yet.
+
+    A batch gets them as its own first messages (their ParseCompletes are skipped); a Query that may
+    name one gets a batch of its own in front.
+    """
+    expected = session.expected
+    missing, statements = expected.missing, session.state.statements
+    if unit.kind is Kind.BATCH:
+        names = [name for name in unit.uses or () if name in missing]
+        names += [name for name, _ in unit.parses or () if name and name in missing]
+        names = list(dict.fromkeys(names))
+        unit.skip_parses = len(names)
+        missing.difference_update(names)
+        return b"".join(statements[name] for name in names) + part
+    if not any(_may_name(script) for script in unit.scripts()):
+        return part
+    names = [name for name in missing if name]
+    missing.difference_update(names)
+    if names:
+        batch = skipped(b"".join(statements[name] for name in names) + messages.sync(), Kind.BATCH)
+        expected.push(batch, False)
+        return batch.data + part
+    return part
+
+
+def _may_name(script: object) -> bool:
+    statements = getattr(script, "statements", None)
+    return statements is None or any(one.verb in _NAMING_VERBS for one in statements)
+
+
+def skipped(data: bytes, kind: Kind = Kind.QUERY) -> Unit:
+    """A unit of the proxy's own: no byte of its answer is for the client."""
+    unit = Unit(kind)
+    unit.pieces = [data]
+    unit.size = len(data)
+    unit.complete = unit.skip = True
+    return unit
+
+
+def send_read_only(session: "Session", unit: Unit, part: bytes) -> None:
+    """Send a read again so that it cannot write (certificate RO; reference, section 4)."""
+    link, expected = session.link, session.expected
+    assert link is not None and not expected.inflight
+    route = session.route
+    begin, commit = skipped(_BEGIN_READ_ONLY), skipped(_COMMIT)
+
+    def refused() -> bytes:
+        route.counters.doubts += 1
+        route.events("read_only_refused", level="warning", session=session.number)
+        text = "the statement writes, and its first run may have been saved"
+        return bytes(say.doubt(text, route.options.resilience.doubt_sqlstate, None))
+
+    expected.on_refused_read_only = refused
+    expected.push(begin, False)
+    expected.push(unit, True)
+    expected.push(commit, False)
+    link.write(begin.data + part + commit.data)
+    if b"" in session.state.statements:
+        expected.missing.add(b"")  # a simple Query drops the unnamed statement
+
+
+def leave(session: "Session", reason: Reason) -> None:
+    """Let the link go at a boundary; the next unit attaches elsewhere."""
+    link = session.link
+    assert link is not None
+    if session.state.unrestorable is not None or session.state.channels:
+        return  # this session is better off where it is
+    session.link = None
+    session.expected.lost()
+    link.close(reason)
+    session.pool.forget(link)
+    session.route.events("left_host", level="warning", session=session.number, reason=reason)
+
+
+# -- words
+
+
+def refusal(session: "Session", error: ProxyError) -> bytes:
+    """What a client hears that waited in vain: it is told apart whether it had a session."""
+    resilience, pool = session.route.options.resilience, session.route.options.pool
+    established = session.key is not None
+    match error.reason:
+        case Reason.HOLD_FULL:
+            return say.hold_full(resilience.hold_clients, established)
+        case Reason.POOL_TIMEOUT:
+            return say.pool_full(resilience.hold_s, pool.size)
+        case Reason.SHUTDOWN:
+            return say.shutting_down()
+        case _ if established:
+            return say.gone(resilience.hold_s, str(error))
+        case _:
+            return say.starting(resilience.hold_s, str(error))
+
+
+def report(session: "Session", link: Link, first: bool) -> None:
+    """One event for the attach."""
+    now_s = asyncio.get_running_loop().time()
+    waited_s = round(now_s - session.lost_at_s, 4)
+    route = session.route
+    if first:
+        route.events("connected", session=session.number, pid=link.pid, waited_s=waited_s)
+        return
+    route.counters.restores += 1
+    route.events(
+        "restored",
+        session=session.number,
+        pid=link.pid,
+        upstream=link.address,
+        away_s=waited_s,
+        statements=len(session.state.statements),
+    )
+
+
+__all__ = ["ASK_S", "IDLE", "LimitExceeded", "NotRestorable", "attach", "leave", "look"]

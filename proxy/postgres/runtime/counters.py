@@ -1,0 +1,24 @@
+"""What a PostgreSQL route counts: plain ints, read by metrics, the demo and the tests."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counters:
+    """All since the start of the process."""
+
+    clients: int = 0  # logged in
+    logins_refused: int = 0
+    sessions_refused: int = 0  # ended by the proxy, with a reason
+    losses: int = 0  # links that died under a session
+    restores: int = 0  # sessions attached again
+    replayed_read_only: int = 0  # certificate RO
+    resent_fatal: int = 0  # certificate FT
+    resent_unsent: int = 0  # certificate NS
+    resent_harmless: int = 0  # BEGIN, settings, transactions begun again
+    doubts: int = 0  # 08007
+    rolled_back: int = 0  # 40001
+    interrupted: int = 0  # 08006
+    state_lost: int = 0  # sessions ended for state that cannot be rebuilt
+    holds_noticed: int = 0  # sessions that waited long enough to be told
+    cancels: int = 0

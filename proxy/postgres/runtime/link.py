@@ -1,0 +1,301 @@
+"""An upstream connection, logged in: what the pool keeps and a session is attached to.
+
+A link is in one phase. OPENING: login, identity. IDLE: in the pool. ASKING: it answers something
+the proxy asked (restore, ping, cleaning). ATTACHED: its bytes go to a session. CLOSED.
+
+Owns: the transport, what the server says of itself, the way a loss is noticed. Must not know:
+sessions beyond the callable that takes the bytes, how a loss is judged.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+
+from proxy.core.errors import PeerProtocolError, UpstreamUnavailable
+from proxy.core.reasons import Reason
+from proxy.net.drain import LastWords
+from proxy.net.tls import TruncatedStream
+from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.fingerprint import Identity
+from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
+from proxy.postgres.runtime.options import Host
+
+ANSWER_BYTES_MAX = 8 << 20  # of all that the proxy asks for itself
+
+
+class Phase(Enum):
+    OPENING = auto()
+    IDLE = auto()
+    ASKING = auto()
+    ATTACHED = auto()
+    CLOSED = auto()
+
+
+LEGAL: dict[Phase, frozenset[Phase]] = {
+    Phase.OPENING: frozenset({Phase.IDLE, Phase.ASKING, Phase.CLOSED}),
+    Phase.IDLE: frozenset({Phase.ASKING, Phase.ATTACHED, Phase.CLOSED}),
+    Phase.ASKING: frozenset({Phase.IDLE, Phase.ATTACHED, Phase.CLOSED}),
+    Phase.ATTACHED: frozenset({Phase.IDLE, Phase.ASKING, Phase.CLOSED}),
+    Phase.CLOSED: frozenset(),
+}
+
+Message = tuple[int, bytes]  # type and body
+
+
+class Link(asyncio.Protocol):
+    """One upstream connection. `receive` is whoever takes its bytes now."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.OPENING
+        self.receive: Callable[[bytes], None] = self._unexpected
+        self.on_lost: Callable[[Link], None] | None = None
+        self.on_writable: Callable[[bool], None] | None = None
+        self.transport: asyncio.Transport | None = None
+        self.last_words: LastWords | None = None
+        self.given_bytes = 0  # handed to the transport since connection_made
+        self.reason: Reason | None = None  # why it died, once it has
+        self.fatal: dict[str, str] | None = None
+        self.params: dict[bytes, bytes] = {}
+        self.pid = 0
+        self.secret = b""
+        self.startup: tuple[tuple[bytes, bytes], ...] = ()
+        self.identity: Identity | None = None
+        self.pooler = False  # what answers is not the backend itself
+        self.address = ""
+        self.host: Host | None = None
+        self.over_tls = False
+        self.opened_s = self.used_s = self.expires_s = 0.0
+        self.pinged_s = 0.0
+        self.cancels = 0  # cancel requests under way for it
+        self.cancelled_once = False  # one was sent, and nothing was asked since
+        self._no_cancels: asyncio.Event | None = None
+        self.stale = False  # to be left at the next boundary
+        self._buffer = bytearray()
+        self._answer: list[Message] = []
+        self._readies = 0
+        self._future: asyncio.Future[list[Message]] | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self.phase is Phase.CLOSED
+
+    def become(self, phase: Phase) -> None:
+        """The one place where the phase changes."""
+        assert phase in LEGAL[self.phase], f"{self.phase} → {phase}"
+        self.phase = phase
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self.transport = transport  # type: ignore[assignment]
+        self.last_words = LastWords(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.receive(data)
+
+    def eof_received(self) -> bool:
+        return False  # a server that says no more is of no use: close, which tells connection_lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        if self.last_words is not None:
+            rest = self.last_words.read_rest()
+            if rest:
+                self._receive_last(rest)
+        if self.phase is not Phase.CLOSED:
+            self.lose(_reason_of(exc))
+
+    def pause_writing(self) -> None:
+        if self.on_writable is not None:
+            self.on_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.on_writable is not None:
+            self.on_writable(True)
+
+    def _receive_last(self, rest: bytes) -> None:
+        try:
+            self.receive(rest)
+        except PeerProtocolError as error:
+            self.lose(error.reason)
+
+    # -- life
+
+    def write(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.given_bytes += len(data)
+        self.transport.write(data)
+
+    def lose(self, reason: Reason) -> None:
+        """The link is of no use any more, for this reason; whoever holds it is told, once."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.reason = reason
+        self.become(Phase.CLOSED)
+        if self.transport is not None:
+            self.transport.abort()
+        future, self._future = self._future, None
+        if future is not None and not future.done():
+            future.set_exception(UpstreamUnavailable(self.epitaph(), reason))
+        on_lost, self.on_lost = self.on_lost, None
+        self.receive = _nobody
+        self.on_writable = None
+        if on_lost is not None:
+            on_lost(self)
+
+    def close(self, reason: Reason) -> None:
+        """End the link in the protocol's way; nobody needs to be told."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.reason = reason
+        self.on_lost = None
+        self.on_writable = None
+        self.receive = _nobody
+        self.become(Phase.CLOSED)
+        if self.transport is not None:
+            self.transport.write(messages.terminate())
+            self.transport.close()
+        if self._future is not None and not self._future.done():
+            self._future.set_exception(UpstreamUnavailable("the link was closed", reason))
+            self._future = None
+
+    def cancel_begins(self) -> None:
+        """A CancelRequest for this link is under way: it must not change hands."""
+        self.cancels += 1
+        self.cancelled_once = True
+
+    def cancel_ends(self) -> None:
+        self.cancels -= 1
+        if not self.cancels and self._no_cancels is not None:
+            self._no_cancels.set()
+
+    async def cancels_over(self) -> None:
+        """Returns when no CancelRequest is under way for the link."""
+        while self.cancels:
+            self._no_cancels = asyncio.Event()
+            await self._no_cancels.wait()
+
+    def take_rest(self) -> bytes:
+        """Bytes of a message that is not whole yet, for whoever is attached next."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def epitaph(self) -> str:
+        """Why it died, for logs and details; the server's own words first."""
+        if self.fatal is not None:
+            return self.fatal.get("M", "")
+        return (self.reason or Reason.UPSTREAM_EOF).value.replace("_", " ")
+
+    def _unexpected(self, data: bytes) -> None:
+        """Bytes while nobody asked: the server's news, or its last words."""
+        self._collect(data)
+
+    # -- asking in the proxy's own name
+
+    async def ask(self, data: bytes, readies: int, timeout_s: float) -> list[Message]:
+        """The server's answer to messages of the proxy: every message up to the last Ready.
+
+        Errors of the server are in the answer. ParameterStatus is taken note of. The link must be
+        IDLE or freshly opened. Raises UpstreamUnavailable when it is lost or does not answer.
+        """
+        assert self._future is None, "one question at a time"
+        self.become(Phase.ASKING)
+        self._future = asyncio.get_running_loop().create_future()
+        self._answer = []
+        self._readies = readies
+        self.receive = self._collect
+        self.write(data)
+        future = self._future
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            self.lose(Reason.UPSTREAM_SILENT)
+            raise UpstreamUnavailable(
+                "the upstream did not answer", Reason.UPSTREAM_SILENT
+            ) from None
+        except asyncio.CancelledError:
+            self.lose(Reason.SHUTDOWN)
+            raise
+
+    def watch(self) -> None:
+        """Nobody is attached: take the server's news and notice its end."""
+        self.receive = self._collect
+
+    def _collect(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        if len(buffer) > ANSWER_BYTES_MAX:
+            self.lose(Reason.UPSTREAM_PROTOCOL)
+            return
+        chunk = bytes(buffer)
+        marks: list[Mark] = []
+        try:
+            end, _ = scan(chunk, 0, _EVERYTHING, marks)
+            whole_bytes(chunk, end)
+        except PeerProtocolError:
+            self.lose(Reason.UPSTREAM_PROTOCOL)
+            return
+        del buffer[:end]
+        for kind, start, stop in marks:
+            self._take(kind, chunk[start + 5 : stop])
+            if self.phase is Phase.CLOSED:
+                return
+
+    def _take(self, kind: int, body: bytes) -> None:
+        if kind == 0x53:  # ParameterStatus
+            name, value = messages.read_parameter_status(body)
+            self.params[name] = value
+        elif kind == 0x45:  # ErrorResponse
+            fields = messages.error_fields(body)
+            if messages.is_fatal(fields):
+                self.fatal = fields
+                self.lose(Reason.UPSTREAM_FATAL)
+                return
+        self._answer.append((kind, body))
+        if kind != 0x5A:
+            if self._future is None:
+                self._answer.clear()
+            return
+        self._readies -= 1
+        if self._readies == 0 and self._future is not None:
+            future, self._future = self._future, None
+            self.become(Phase.IDLE)
+            if not future.done():
+                future.set_result(self._answer)
+            self._answer = []
+        elif self._future is None:
+            self.lose(Reason.UPSTREAM_PROTOCOL)
+
+
+_EVERYTHING = bytes([1]) * 256
+
+
+def _nobody(data: bytes) -> None:
+    """Bytes of a link that is closed."""
+
+
+def _reason_of(exc: Exception | None) -> Reason:
+    if exc is None:
+        return Reason.UPSTREAM_EOF
+    if isinstance(exc, TruncatedStream):
+        return Reason.UPSTREAM_EOF
+    if isinstance(exc, TimeoutError):
+        return Reason.UPSTREAM_SILENT
+    return Reason.UPSTREAM_RESET
+
+
+def errors_in(answer: list[Message]) -> dict[str, str] | None:
+    """The fields of the first ErrorResponse in an answer, None if there is none."""
+    for kind, body in answer:
+        if kind == 0x45:
+            return messages.error_fields(body)
+    return None
+
+
+def rows_in(answer: list[Message]) -> list[bytes]:
+    """The bodies of the DataRows in an answer."""
+    return [body for kind, body in answer if kind == 0x44]

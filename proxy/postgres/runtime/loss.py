@@ -1,0 +1,194 @@
+"""A session's link died: judge its units, and put what follows into its queue.
+
+Owns: gathering the facts for `protocol.verdict` and turning its decisions into bytes and resends.
+Must not know: sockets, how the next link comes.
+"""
+
+from typing import TYPE_CHECKING
+
+from proxy.core.reasons import Reason
+from proxy.postgres.protocol import messages, say
+from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION
+from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
+from proxy.postgres.protocol.statement import Tx
+from proxy.postgres.protocol.units import Kind, Unit
+from proxy.postgres.protocol.verdict import Action, Decision, Loss, judge
+
+if TYPE_CHECKING:
+    from proxy.postgres.runtime.link import Link
+    from proxy.postgres.runtime.session import Entry, Session
+
+
+def lost(session: "Session", link: "Link") -> None:
+    """Everything a loss does to a session. Afterwards its queue says what happens next."""
+    from proxy.postgres.runtime.session import Lost
+
+    expected, state = session.expected, session.state
+    expected.fatal = expected.fatal or link.fatal
+    mid_message = expected.mid_message
+    prologue = expected.prologue
+    _mark_unsent(expected.inflight, link)
+    units = [unit for unit in expected.lost() if not unit.skip]
+    session.gatherer.portals.clear()
+    facts = Loss(
+        fatal=expected.fatal is not None and not link.pooler,
+        status=expected.status,
+        begin_again=prologue is not None and session.lost is Lost.NO,
+        listening=bool(state.channels),
+        replay=session.route.options.resilience.replay,
+    )
+    for unit in units:
+        _read_held(unit)
+    decisions = judge(units, facts)
+    _report(session, link, units, decisions)
+    if mid_message:
+        session.abort(Reason.RESULT_INTERRUPTED)
+        return
+    session.prologue = prologue or []
+    _transaction_after(session, facts, decisions)
+    session.put_first(_entries(session, units, decisions))
+    _check_restorable(session, link)
+
+
+def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision]) -> None:
+    """What became of the transaction the client was in, and what it will believe to be in."""
+    from proxy.postgres.runtime.session import Lost
+
+    first = decisions[0] if decisions else None
+    resent = first is not None and first.action is Action.RESEND
+    if facts.status == IN_TRANSACTION and facts.begin_again and (first is None or resent):
+        session.lost = Lost.AGAIN
+        return
+    if facts.status != IDLE:
+        session.state.lost_transaction()
+        session.expected.prologue = None
+    if decisions:
+        session.lost = Lost.TOLD if decisions[-1].status == FAILED else Lost.NO
+    elif facts.status == IN_TRANSACTION:
+        session.lost = Lost.UNTOLD
+    elif facts.status == FAILED:
+        session.lost = Lost.TOLD
+
+
+def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -> "list[Entry]":
+    """The queue's next entries: answers of the proxy, and units that go out again."""
+    from proxy.postgres.runtime.session import Entry
+
+    entries = []
+    for unit, decision in zip(units, decisions, strict=True):
+        if decision.action in (Action.RESEND, Action.READ_ONLY):
+            _count_resend(session, unit, decision)
+            parts = list(unit.pieces or ())
+            unit.restart()
+            unit.read_only = decision.action is Action.READ_ONLY
+            entries.append(Entry(unit, parts, judged=True))
+            continue
+        unit.say = _words(session, unit, decision)
+        entries.append(Entry(unit, [], judged=True))
+        session.expected.status = decision.status
+    return entries
+
+
+def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
+    """The bytes that end the unit for the client."""
+    route, last = session.route, session.expected.fatal
+    # The client has not sent its Sync, or the COPY swallowed it: the error alone, for now.
+    open_end = not unit.complete or unit.needs_sync
+    status = None if open_end else decision.status
+    if unit.needs_sync:
+        session.owed_ready = decision.status
+    match decision.action:
+        case Action.FINISH:
+            return _finish(unit, decision)
+        case Action.ROLLED:
+            route.counters.rolled_back += 1
+            return say.rolled_back(decision.why, status, last)
+        case Action.DOUBT:
+            route.counters.doubts += 1
+            sqlstate = route.options.resilience.doubt_sqlstate
+            return say.doubt(decision.why, sqlstate, status, last)
+        case Action.MID:
+            route.counters.interrupted += 1
+            return say.mid_result(unit.rows, status, last)
+        case _:
+            assert decision.action is Action.FAILED, decision.action
+            return say.in_failed_transaction(status)
+
+
+def _finish(unit: Unit, decision: Decision) -> bytes:
+    """The rest of an answer whose end is certain."""
+    if unit.answered and unit.kind is Kind.QUERY:
+        return b"".join(unit.held or ()) + messages.ready_for_query(decision.status)
+    tag = b"BEGIN" if decision.status == IN_TRANSACTION else b"ROLLBACK"
+    if unit.tx() is Tx.BEGIN and unit.script is not None:
+        tag = b"BEGIN"
+    return say.fake_reply(unit.data, tag, decision.status)
+
+
+def _count_resend(session: "Session", unit: Unit, decision: Decision) -> None:
+    counters = session.route.counters
+    if decision.action is Action.READ_ONLY:
+        counters.replayed_read_only += 1
+    elif not unit.complete or unit.unsent:
+        counters.resent_unsent += 1
+    elif session.expected.fatal is not None:
+        counters.resent_fatal += 1
+    else:
+        counters.resent_harmless += 1
+
+
+def _mark_unsent(units: "object", link: "Link") -> None:
+    """Certificate NS for bytes that never left this machine, as the kernel counts them."""
+    if link.last_words is None:
+        return
+    unsent = link.last_words.unsent_bytes(link.given_bytes)
+    for unit in reversed(list(units)):  # type: ignore[call-overload]
+        if unsent <= 0:
+            break
+        unit.unsent = True
+        unsent -= unit.size
+
+
+def _read_held(unit: Unit) -> None:
+    """What the held part of an answer says about its end: rows, and the commit marker."""
+    if unit.kind is not Kind.QUERY or not unit.held:
+        return
+    marks: list[Mark] = []
+    for part in unit.held:
+        scan(part, 0, EVERY_REPLY, marks)
+    kinds = {kind for kind, _, _ in marks}
+    unit.answered = unit.answered or ord("C") in kinds or ord("I") in kinds
+    unit.errored = unit.errored or ord("E") in kinds
+
+
+def _check_restorable(session: "Session", link: "Link") -> None:
+    """State that cannot be rebuilt: the session ends, once the client has had its other errors."""
+    from proxy.postgres.runtime.session import Lost
+
+    what = session.state.unrestorable
+    listen_loss = session.route.options.resilience.listen_loss
+    if what is None and session.state.channels and listen_loss == "close":
+        what = "notifications of LISTEN may have been missed"
+    elif what is None and session.state.channels:
+        session.say(say.notifications_missed())
+    if what is None:
+        return
+    session.doom(what, at_once=session.lost is Lost.NO)
+
+
+def _report(session: "Session", link: "Link", units: list[Unit], decisions: list[Decision]) -> None:
+    """One event for the loss: why, what was under way, what is done about it."""
+    session.route.counters.losses += 1
+    done = [decision.action.name.lower() for decision in decisions]
+    session.route.events(
+        "link_lost",
+        level="warning" if units else "info",
+        session=session.number,
+        upstream=link.address,
+        pid=link.pid,
+        reason=link.reason,
+        last_words=link.epitaph(),
+        sqlstate=(link.fatal or {}).get("C", ""),
+        in_flight=len(units),
+        verdicts=done,
+    )

@@ -1,0 +1,369 @@
+"""The links of one user at one database, and the queue of the sessions that wait for one.
+
+A session takes a link only if it was opened with its own start-up settings, so that RESET means the
+same as on a fresh connection, and a clean hand-over costs no round trip. Idle links are a stack: the
+last one used goes out first, the others grow old.
+
+Owns: counting, handing over, growing old, cleaning. Must not know: what sessions do with links.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.core.errors import LimitExceeded, UpstreamRefused, UpstreamUnavailable
+from proxy.core.events import Events
+from proxy.core.reasons import Reason
+from proxy.net.tasks import TaskSet
+from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.client_login import Credentials
+from proxy.postgres.protocol.restore import Cleaning
+from proxy.postgres.runtime.link import Link, Phase, errors_in
+from proxy.postgres.runtime.options import PoolOptions, ResilienceOptions
+from proxy.postgres.runtime.upstream import Upstream, Wanted, suits
+
+CLEAN_S = 5.0  # a link that takes longer to be cleaned is closed
+LIFETIME_JITTER = 0.1
+
+Startup = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKey:
+    """Whose links: never shared between users, databases or secrets."""
+
+    user: bytes
+    database: bytes
+    secret: bytes
+
+
+class Hold:
+    """How many sessions of the route wait; at most `hold_clients`."""
+
+    __slots__ = ("count", "limit", "peak")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.count = self.peak = 0
+
+    def enter(self) -> None:
+        """Raises LimitExceeded."""
+        if self.count >= self.limit:
+            raise LimitExceeded(f"{self.limit} sessions are waiting already", Reason.HOLD_FULL)
+        self.count += 1
+        self.peak = max(self.peak, self.count)
+
+    def leave(self) -> None:
+        self.count -= 1
+
+
+@dataclass(slots=True)
+class _Waiter:
+    startup: Startup
+    future: asyncio.Future[Link]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolContext:
+    """What the pools of a route share."""
+
+    upstream: Upstream
+    options: PoolOptions
+    resilience: ResilienceOptions
+    ping_s: float
+    ping_timeout_s: float
+    hold: Hold
+    tasks: TaskSet
+    events: Events
+    rng: random.Random
+    route: str
+
+
+class Pool:
+    """See the module. All methods run on the loop's thread."""
+
+    def __init__(self, key: PoolKey, credentials: Credentials, context: PoolContext) -> None:
+        self.key = key
+        self.proven = False  # a link was opened with these credentials
+        self.last_used_s = asyncio.get_running_loop().time()
+        self._credentials = credentials
+        self._context = context
+        self._idle: list[Link] = []
+        self._links: set[Link] = set()
+        self._waiters: deque[_Waiter] = deque()
+        self._dialing: list[Startup] = []
+        self._last_startup: Startup | None = None
+        self.closed = False
+
+    def counts(self) -> dict[str, int]:
+        """Links by what they do, and the sessions waiting."""
+        attached = sum(1 for link in self._links if link.phase is Phase.ATTACHED)
+        return {
+            "links": len(self._links),
+            "idle": len(self._idle),
+            "attached": attached,
+            "opening": len(self._dialing),
+            "waiting": len(self._waiters),
+        }
+
+    @property
+    def unused(self) -> bool:
+        """True if nothing would be lost with the pool."""
+        return not self._links and not self._waiters and not self._dialing
+
+    # -- taking
+
+    async def acquire(self, startup: Startup, on_wait: Callable[[float], None]) -> Link:
+        """A clean, idle link opened with `startup`. Waits up to hold_s, in order of arrival.
+
+        `on_wait(seconds)` is called once when the wait has lasted notice_s. Raises UpstreamRefused
+        (the server's answer), UpstreamUnavailable (HOLD_TIMEOUT, POOL_TIMEOUT) and LimitExceeded.
+        """
+        loop = asyncio.get_running_loop()
+        started_s = self.last_used_s = loop.time()
+        self._last_startup = startup
+        link = self._pop(startup)
+        if link is not None:
+            return link
+        resilience = self._context.resilience
+        self._context.hold.enter()
+        notice = loop.call_later(resilience.notice_s, on_wait, resilience.notice_s)
+        try:
+            while True:
+                left_s = resilience.hold_s - (loop.time() - started_s)
+                link = await self._wait(startup, left_s)
+                if not link.closed:
+                    return link
+        finally:
+            notice.cancel()
+            self._context.hold.leave()
+
+    async def _wait(self, startup: Startup, left_s: float) -> Link:
+        waiter = _Waiter(startup, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        self._grow()
+        try:
+            async with asyncio.timeout(max(left_s, 0.0)):
+                return await waiter.future
+        except TimeoutError:
+            self._forget(waiter)
+            raise self._timeout() from None
+        except asyncio.CancelledError:
+            self._forget(waiter)
+            raise
+
+    def _forget(self, waiter: _Waiter) -> None:
+        """The waiter gave up; a link that was on its way to it goes to the next one."""
+        future = waiter.future
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        if future.done() and not future.cancelled() and future.exception() is None:
+            self._offer(future.result())
+
+    def _timeout(self) -> UpstreamUnavailable:
+        if self._context.upstream.available and len(self._links) >= self._context.options.size:
+            return UpstreamUnavailable("all links are in use", Reason.POOL_TIMEOUT)
+        return UpstreamUnavailable(self._context.upstream.last_error, Reason.HOLD_TIMEOUT)
+
+    def _pop(self, startup: Startup) -> Link | None:
+        """The idle link used last that fits, if nobody waits for one already."""
+        if self._waiters:
+            return None
+        for index in range(len(self._idle) - 1, -1, -1):
+            link = self._idle[index]
+            if link.startup == startup:
+                del self._idle[index]
+                return link
+        return None
+
+    # -- growing
+
+    def _grow(self) -> None:
+        """Dial for waiters that no dial is under way for, within the size."""
+        wanted = [waiter.startup for waiter in self._waiters]
+        for startup in self._dialing:
+            if startup in wanted:
+                wanted.remove(startup)
+        for startup in wanted:
+            if len(self._links) + len(self._dialing) >= self._context.options.size:
+                if not self._evict(startup):
+                    return
+            self._dial(startup)
+
+    def _evict(self, startup: Startup) -> bool:
+        """Make room: the oldest idle link goes, as it fits nobody who waits."""
+        for link in self._idle:
+            if link.startup != startup:
+                self._close(link, Reason.LINK_EVICTED)
+                return True
+        return False
+
+    def _dial(self, startup: Startup) -> None:
+        self._dialing.append(startup)
+        try:
+            self._context.tasks.start(self._dial_until(startup), "dial")
+        except LimitExceeded:
+            self._dialing.remove(startup)
+
+    async def _dial_until(self, startup: Startup) -> None:
+        """Open one link for whoever waits with this startup, trying until nobody does."""
+        wanted = Wanted(self.key.user, self.key.database, self._credentials, startup)
+        warm = not self._has_waiter(startup)
+        link: Link | None = None
+        try:
+            while link is None and (warm or self._has_waiter(startup)):
+                try:
+                    link = await self._context.upstream.open(wanted)
+                except UpstreamUnavailable:
+                    if warm:
+                        return
+                except UpstreamRefused as refused:
+                    self._refuse(startup, refused)
+                    return
+        finally:
+            self._dialing.remove(startup)
+        if link is not None:
+            self.proven = True
+            self._welcome(link)
+
+    def _has_waiter(self, startup: Startup) -> bool:
+        return any(waiter.startup == startup for waiter in self._waiters)
+
+    def _refuse(self, startup: Startup, refused: UpstreamRefused) -> None:
+        """The server's answer is for everybody who asked the same."""
+        for waiter in [waiter for waiter in self._waiters if waiter.startup == startup]:
+            self._waiters.remove(waiter)
+            if not waiter.future.done():
+                waiter.future.set_exception(refused)
+
+    def _welcome(self, link: Link) -> None:
+        if self.closed:
+            link.close(Reason.SHUTDOWN)
+            return
+        options = self._context.options
+        jitter = self._context.rng.uniform(1 - LIFETIME_JITTER, 1 + LIFETIME_JITTER)
+        link.expires_s = link.opened_s + options.lifetime_s * jitter
+        self._links.add(link)
+        self._offer(link)
+
+    # -- giving back
+
+    def release(self, link: Link, cleaning: Cleaning | None) -> None:
+        """A session is done with its link, which has nothing in flight. Cleans it if asked."""
+        if link.closed:
+            self.forget(link)
+            return
+        if link.phase is Phase.ATTACHED:
+            link.become(Phase.IDLE)
+        link.on_writable = None
+        link.watch()
+        link.on_lost = self.forget
+        if cleaning is None and not link.cancels and not link.cancelled_once:
+            self._offer(link)
+            return
+        try:
+            self._context.tasks.start(self._clean(link, cleaning), "clean")
+        except LimitExceeded:
+            self._close(link, Reason.LINK_UNCLEAN)
+
+    async def _clean(self, link: Link, cleaning: Cleaning | None) -> None:
+        """Bring the link back to how it was opened; a link that resists is closed."""
+        try:
+            async with asyncio.timeout(CLEAN_S):
+                await link.cancels_over()
+            if link.closed:
+                return
+            if link.cancelled_once:
+                # A late cancel must hit this, not the next session's query.
+                link.cancelled_once = False
+                await link.ask(messages.query(b""), 1, CLEAN_S)
+            if cleaning is not None:
+                answer = await link.ask(cleaning.messages, cleaning.readies, CLEAN_S)
+                if errors_in(answer) is not None:
+                    self._close(link, Reason.LINK_UNCLEAN)
+                    return
+        except (TimeoutError, UpstreamUnavailable):
+            self._close(link, Reason.LINK_UNCLEAN)
+            return
+        self._offer(link)
+
+    def _offer(self, link: Link) -> None:
+        """A clean link: for the oldest session that waits for one like it, else for the stack."""
+        if link.closed:
+            self.forget(link)
+            return
+        now_s = asyncio.get_running_loop().time()
+        link.used_s = now_s
+        link.watch()
+        link.on_lost = self.forget
+        if self.closed or now_s > link.expires_s or link.stale:
+            self._close(link, Reason.LINK_TOO_OLD)
+            return
+        for waiter in self._waiters:
+            if waiter.startup == link.startup and not waiter.future.done():
+                self._waiters.remove(waiter)
+                waiter.future.set_result(link)
+                return
+        if self._waiters:
+            self._close(link, Reason.LINK_EVICTED)
+            return
+        self._idle.append(link)
+
+    def forget(self, link: Link) -> None:
+        """The link is gone: noticed at once, also while it was idle."""
+        self._links.discard(link)
+        if link in self._idle:
+            self._idle.remove(link)
+        if self._waiters:
+            self._grow()
+
+    def _close(self, link: Link, reason: Reason) -> None:
+        link.close(reason)
+        self.forget(link)
+
+    # -- growing old
+
+    def maintain(self, now_s: float) -> None:
+        """Once a second: retire what is old, ping what is idle, keep some links warm."""
+        context = self._context
+        options = context.options
+        for link in list(self._idle):
+            spare = len(self._idle) > options.warm
+            if now_s > link.expires_s or not suits(context.upstream.options.session_attrs, link):
+                self._close(link, Reason.LINK_TOO_OLD)
+            elif spare and now_s - link.used_s > options.idle_s and link is self._idle[0]:
+                self._close(link, Reason.LINK_IDLE)
+            elif now_s - max(link.used_s, link.pinged_s) >= context.ping_s:
+                self._idle.remove(link)
+                link.pinged_s = now_s
+                context.tasks.start(self._ping(link), "ping")
+        startup = self._last_startup
+        room = len(self._links) + len(self._dialing) < options.size
+        if startup is not None and self.proven and room and not self._waiters and not self.closed:
+            kept = len(self._idle) + len(self._dialing)
+            if kept < options.warm and context.upstream.available:
+                self._dial(startup)
+
+    async def _ping(self, link: Link) -> None:
+        """Keep the path awake and find out whether it still is one."""
+        used_s = link.used_s
+        try:
+            await link.ask(messages.sync(), 1, self._context.ping_timeout_s)
+        except UpstreamUnavailable:
+            return  # `forget` has been told
+        self._offer(link)
+        link.used_s = used_s
+
+    def close(self) -> None:
+        """End all idle links, and every other one as it comes back."""
+        self.closed = True
+        for link in list(self._idle):
+            self._close(link, Reason.SHUTDOWN)
+        for waiter in list(self._waiters):
+            if not waiter.future.done():
+                waiter.future.set_exception(
+                    UpstreamUnavailable("Backstay is stopping", Reason.SHUTDOWN)
+                )
+        self._waiters.clear()

@@ -1,0 +1,300 @@
+"""A PostgreSQL route: its clients, its pools, its upstream, and what they share.
+
+Owns: the registries (sessions, pools, cancel keys), the once-a-second sweep, the end. The service
+starts it and mounts listeners on `client_protocol`.
+"""
+
+import asyncio
+import random
+import secrets
+
+from proxy.core.events import Events
+from proxy.core.reasons import Reason
+from proxy.net.contexts import ServerTlsMode, server_context
+from proxy.net.tasks import TaskSet
+from proxy.postgres.protocol import keys, say
+from proxy.postgres.protocol.cert_hash import server_end_point
+from proxy.postgres.protocol.classify import Classifier
+from proxy.postgres.protocol.client_login import (
+    Credentials,
+    LoginRules,
+    Method,
+    UserSecret,
+    password_credentials,
+    user_secret,
+)
+from proxy.postgres.protocol.startup import Startup
+from proxy.postgres.runtime import cancel
+from proxy.postgres.runtime.counters import Counters
+from proxy.postgres.runtime.entry import Entry
+from proxy.postgres.runtime.link import Link
+from proxy.postgres.runtime.options import RouteOptions
+from proxy.postgres.runtime.pool import Hold, Pool, PoolContext, PoolKey
+from proxy.postgres.runtime.session import Session
+from proxy.postgres.runtime.upstream import Upstream, suits
+
+POOL_IDLE_S = 3600.0  # a pool nobody used for so long, and that has no links, is forgotten
+LOOK_DELAY_S = 0.1  # a session that may have changed unseen is looked at when idle for so long
+_SALT_BYTES = 16
+
+
+class PostgresRoute:
+    """See the module. Make it on the running loop."""
+
+    def __init__(self, options: RouteOptions, events: Events, rng: random.Random) -> None:
+        self.options = options
+        self.counters = Counters()
+        self.classifier = Classifier()
+        self.sessions: set[Session] = set()
+        self.entries: set[Entry] = set()
+        self.draining = False
+        self._events = events
+        self.tasks = TaskSet(self.events)
+        self.tls_mode = options.tls.mode if options.tls is not None else ServerTlsMode.DISABLE
+        self.rules = self._login_rules()
+        self.upstream = Upstream(options.upstream, options.pool, self.events, rng, options.name)
+        self._context = PoolContext(
+            upstream=self.upstream,
+            options=options.pool,
+            resilience=options.resilience,
+            ping_s=options.ping_s,
+            ping_timeout_s=options.ping_timeout_s,
+            hold=Hold(options.resilience.hold_clients),
+            tasks=self.tasks,
+            events=self.events,
+            rng=rng,
+            route=options.name,
+        )
+        self.pools: dict[PoolKey, Pool] = {}
+        self._keys: dict[keys.CancelKey, Session] = {}
+        self._to_look: dict[Session, float] = {}
+        self._number = 0
+        self._empty = asyncio.Event()
+
+    def events(self, event: str, /, *, level: str = "info", **fields: object) -> None:
+        """Report one event of this route."""
+        fields.setdefault("route", self.options.name)
+        self._events(event, level=level, **fields)
+
+    def _login_rules(self) -> LoginRules:
+        options = self.options
+        users: dict[bytes, UserSecret] = {
+            name: user_secret(secret.decode(), secrets.token_bytes(_SALT_BYTES))
+            for name, secret in options.auth.users.items()
+        }
+        upstream = options.upstream
+        if upstream.user is not None and upstream.password is not None:
+            text = upstream.password.decode()
+            users.setdefault(upstream.user, user_secret(text, secrets.token_bytes(_SALT_BYTES)))
+        cert_hash = None
+        if options.tls is not None and options.tls.mode is not ServerTlsMode.DISABLE:
+            server_context(options.tls)  # a bad certificate is found now
+            cert_hash = _certificate_hash(options.tls.cert)
+        return LoginRules(
+            method=Method(options.auth.method),
+            process_secret=_PROCESS_SECRET,
+            users=users,
+            cert_hash=cert_hash,
+        )
+
+    # -- life
+
+    def start(self) -> None:
+        """Begin the sweep. The listeners are the service's to open."""
+        self.tasks.start(self._sweep(), f"sweep {self.options.name}")
+
+    def client_protocol(self) -> Entry:
+        """The protocol of a new client connection."""
+        return Entry(self)
+
+    async def _sweep(self) -> None:
+        """Once a second, or as often as pings ask for it: what is due is done."""
+        loop = asyncio.get_running_loop()
+        period_s = min(1.0, self.options.ping_s / 4)
+        last_s = loop.time()
+        while True:
+            await asyncio.sleep(min(period_s, LOOK_DELAY_S) if self._to_look else period_s)
+            now_s = loop.time()
+            self._look(now_s)
+            if now_s - last_s >= period_s * 0.9:
+                last_s = now_s
+                self._maintain(now_s)
+
+    def _look(self, now_s: float) -> None:
+        for session, due_s in list(self._to_look.items()):
+            if now_s < due_s:
+                continue
+            del self._to_look[session]
+            if session.ask_later():
+                session.look()
+
+    def _maintain(self, now_s: float) -> None:
+        for key, pool in list(self.pools.items()):
+            pool.maintain(now_s)
+            if pool.unused and now_s - pool.last_used_s > POOL_IDLE_S:
+                del self.pools[key]
+        ping_s = self.options.ping_s
+        for session in list(self.sessions):
+            done = session.expected.transactions
+            if session.seen != done:
+                session.seen = done
+                session.idle_since_s = now_s
+            elif now_s - session.idle_since_s >= ping_s and session.ask_later():
+                session.idle_since_s = now_s
+                session.look()
+
+    def look_soon(self, session: Session) -> None:
+        """Its state may have changed unseen: take its fingerprint when it is idle."""
+        if session not in self._to_look:
+            loop = asyncio.get_running_loop()
+            self._to_look[session] = loop.time() + LOOK_DELAY_S
+
+    async def stop(self, drain_s: float) -> None:
+        """Let each session finish what it is doing, for so long; then end them all."""
+        self.draining = True
+        for entry in list(self.entries):
+            entry.refuse(say.shutting_down())
+        for session in list(self.sessions):
+            session.drain()
+        if self.sessions:
+            try:
+                async with asyncio.timeout(drain_s):
+                    await self._empty.wait()
+            except TimeoutError:
+                for session in list(self.sessions):
+                    session.kill()
+        for pool in self.pools.values():
+            pool.close()
+        await self.tasks.stop()
+
+    # -- clients
+
+    def refusal(self, startup: Startup, tls: bool) -> say.Said | None:
+        """Why this client cannot come in, as far as that is known before its login."""
+        if self.draining:
+            return say.shutting_down()
+        if startup.replication:
+            return say.replication_refused()
+        if self.tls_mode in (ServerTlsMode.REQUIRE, ServerTlsMode.VERIFY_CA) and not tls:
+            return say.tls_required()
+        if len(self.sessions) >= self.options.pool.clients:
+            return say.too_many_clients(self.options.pool.clients)
+        return None
+
+    def join(
+        self,
+        transport: asyncio.Transport,
+        startup: Startup,
+        credentials: Credentials,
+        rest: bytes,
+    ) -> None:
+        """A client has logged in: it becomes a session of its pool."""
+        self._number += 1
+        self.counters.clients += 1
+        key = PoolKey(startup.user, startup.database, credentials.key)
+        pool = self.pools.get(key)
+        if pool is None:
+            pool = self.pools[key] = Pool(
+                key, self._for_upstream(startup, credentials), self._context
+            )
+        settings = startup.settings()
+        for name, value in self.options.upstream.defaults.items():
+            settings.setdefault(name, value)
+        session = Session(self, pool, tuple(sorted(settings.items())), self._number)
+        session.minor = startup.minor
+        self.sessions.add(session)
+        self._empty.clear()
+        transport.set_protocol(session)
+        session.start(transport, rest)
+
+    def _for_upstream(self, startup: Startup, credentials: Credentials) -> Credentials:
+        """What logs the client's links in: its own secret, or the URL's where that is the user's."""
+        upstream = self.options.upstream
+        if credentials.password is None and startup.user == upstream.user and upstream.password:
+            return password_credentials(_PROCESS_SECRET, upstream.password)
+        return credentials
+
+    def left(self, session: Session, reason: Reason) -> None:
+        """A session has ended."""
+        self.sessions.discard(session)
+        self._to_look.pop(session, None)
+        if session.key is not None:
+            self._keys.pop(session.key, None)
+        if not self.sessions:
+            self._empty.set()
+        pool = session.pool
+        if not pool.proven and pool.unused:
+            self.pools.pop(pool.key, None)
+        self.events("disconnected", session=session.number, reason=reason)
+
+    def refused(self, session: Session, reason: Reason, wire: bytes) -> None:
+        """The proxy ends a session: counted and reported, with the code the client saw."""
+        self.counters.sessions_refused += 1
+        if reason in (Reason.STATE_NOT_RESTORABLE, Reason.RESTORE_FAILED):
+            self.counters.state_lost += 1
+        self.events(
+            "session_ended",
+            level="info" if reason in (Reason.DRAIN, Reason.SHUTDOWN) else "warning",
+            session=session.number,
+            reason=reason,
+            sqlstate=getattr(wire, "sqlstate", ""),
+        )
+
+    # -- cancel
+
+    def new_key(self, session: Session, pid: int) -> keys.CancelKey:
+        """The session's own cancel key, valid as long as the session."""
+        while True:
+            key = keys.make(pid, secrets.token_bytes(keys.RANDOM_BYTES), session.minor)
+            if key not in self._keys:
+                self._keys[key] = session
+                return key
+
+    def cancel(self, key: keys.CancelKey) -> None:
+        """A client's CancelRequest: for its session's link, or for its place in the queue."""
+        session = self._keys.get(key)
+        if session is None:
+            return
+        self.counters.cancels += 1
+        link = session.cancel()
+        if link is not None:
+            self.cancel_on(link)
+
+    def cancel_on(self, link: Link) -> None:
+        """Cancel whatever runs on this link."""
+        self.tasks.start(cancel.cancel(link, self.options.upstream, self.events), "cancel")
+
+    # -- roles
+
+    def suits(self, link: Link, seen: dict[bytes, bytes]) -> bool:
+        """False if the host behind an attached link has lost the role the route wants.
+
+        A session that made its own transactions read-only has not turned its host.
+        """
+        attrs = self.options.upstream.session_attrs
+        if attrs in ("any", "prefer-standby"):
+            return True
+        if attrs in ("read-write", "read-only"):
+            attrs = "primary" if attrs == "read-write" else "standby"
+            if self.options.upstream.session_attrs == "read-only":
+                return True
+        return suits(attrs, link)
+
+
+_PROCESS_SECRET = secrets.token_bytes(32)
+
+
+def _certificate_hash(path: str | None) -> bytes | None:
+    """Channel binding data of the first certificate in a PEM file."""
+    import ssl
+
+    if path is None:
+        return None
+    with open(path, encoding="ascii", errors="ignore") as file:
+        text = file.read()
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    start = text.find(begin)
+    if start < 0:
+        return None
+    stop = text.index(end, start) + len(end)
+    return server_end_point(ssl.PEM_cert_to_DER_cert(text[start:stop]))

@@ -1,0 +1,654 @@
+"""A client's session: attached to a link while there is one, and alive while there is none.
+
+One mechanism serves connecting, losing a link and leaving one: *attach* (design, section 4.1). Units
+of the client go straight to the link while the session is attached and owes the client nothing of
+its own; otherwise they wait in `_queue`, in order, together with the answers the proxy makes itself.
+
+Owns: the client's transport, the queue, the session's end. Must not know: how links are opened, what
+an error says (`protocol.say`), when a unit may run again (`protocol.verdict`).
+"""
+
+import asyncio
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from proxy.core.errors import LimitExceeded, PeerProtocolError, UpstreamRefused, UpstreamUnavailable
+from proxy.core.reasons import Reason
+from proxy.postgres.protocol import messages, say
+from proxy.postgres.protocol.client_login import welcome
+from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION, Expected
+from proxy.postgres.protocol.restore import cleaning
+from proxy.postgres.protocol.session_state import NeedsFingerprint, SessionState
+from proxy.postgres.protocol.units import Gatherer, Kind, Piece, Unit
+from proxy.postgres.protocol.verdict import Replay
+from proxy.postgres.runtime import attach, loss, virtual
+from proxy.postgres.runtime.link import Link
+from proxy.postgres.runtime.link import Phase as LinkPhase
+
+if TYPE_CHECKING:
+    from proxy.postgres.protocol.keys import CancelKey
+    from proxy.postgres.runtime.pool import Pool, Startup
+    from proxy.postgres.runtime.route import PostgresRoute
+
+HOLD_BACK_S = 0.02  # how long the start of an answer is held back at most
+QUEUE_BYTES_MAX = 1 << 20  # of a client that waits for a link; then it is not read from
+DRAIN_S = 5.0  # for the unit in flight of a client that left
+
+
+class Phase(Enum):
+    JOINING = auto()  # logged in, waiting for its first link
+    READY = auto()
+    LEAVING = auto()  # the client is gone, its last unit is still running
+    CLOSED = auto()
+
+
+LEGAL: dict[Phase, frozenset[Phase]] = {
+    Phase.JOINING: frozenset({Phase.READY, Phase.CLOSED}),
+    Phase.READY: frozenset({Phase.LEAVING, Phase.CLOSED}),
+    Phase.LEAVING: frozenset({Phase.CLOSED}),
+    Phase.CLOSED: frozenset(),
+}
+
+
+class Lost(Enum):
+    """What became of the transaction the client believes to be in."""
+
+    NO = auto()
+    UNTOLD = auto()  # it died with its link, and the client does not know yet
+    TOLD = auto()  # the client has had its error: 25P02 until ROLLBACK
+    AGAIN = auto()  # it had run nothing but settings: it is begun again at the next attach
+
+
+class Entry:
+    """One place in the queue: a unit, and its bytes that wait."""
+
+    __slots__ = ("judged", "parts", "unit")
+
+    def __init__(self, unit: Unit, parts: list[bytes], judged: bool) -> None:
+        self.unit = unit
+        self.parts = parts
+        self.judged = judged  # the verdict on a loss put it here: not to be looked at again
+
+
+class Session(asyncio.Protocol):
+    """See the module. Made after the login; `start()` begins the first attach."""
+
+    __slots__ = (
+        "_attaching",
+        "_direct",
+        "_hold_timer",
+        "_leave_timer",
+        "_paused",
+        "_queue",
+        "_queued_bytes",
+        "doomed",
+        "expected",
+        "gatherer",
+        "idle_since_s",
+        "key",
+        "link",
+        "lost",
+        "lost_at_s",
+        "minor",
+        "number",
+        "owed_ready",
+        "phase",
+        "pool",
+        "prologue",
+        "route",
+        "seen",
+        "startup",
+        "state",
+        "transport",
+    )
+
+    def __init__(
+        self, route: "PostgresRoute", pool: "Pool", startup: "Startup", number: int
+    ) -> None:
+        self.route = route
+        self.pool = pool
+        self.startup = startup
+        self.number = number
+        self.minor = 0  # protocol 3.minor, as the client negotiated it
+        self.phase = Phase.JOINING
+        self.state = SessionState()
+        self.gatherer = Gatherer(self._script)
+        self.expected = Expected(self.state, self.gatherer)
+        self.transport: asyncio.Transport | None = None
+        self.link: Link | None = None
+        self.key: CancelKey | None = None
+        self.lost = Lost.NO
+        self.prologue: list[Unit] = []  # of the transaction to be begun again
+        self.doomed = ""  # what cannot be rebuilt: told at the next message
+        self.owed_ready: int | None = None  # the next Sync closes a unit answered already
+        self.lost_at_s = 0.0
+        self.idle_since_s = 0.0
+        self.seen = -1
+        self._direct = False  # attached, nothing waits, nothing is odd: the hot path is open
+        self._queue: deque[Entry] = deque()
+        self._queued_bytes = 0
+        self._attaching: asyncio.Task[None] | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._leave_timer: asyncio.TimerHandle | None = None
+        self._paused: set[str] = set()
+
+    def become(self, phase: Phase) -> None:
+        """The one place where the phase changes."""
+        assert phase in LEGAL[self.phase], f"{self.phase} → {phase}"
+        self.phase = phase
+
+    def _script(self, text: bytes):  # type: ignore[no-untyped-def]
+        conforming = self.expected.client_params.get(b"standard_conforming_strings") != b"off"
+        return self.route.classifier.script(text, conforming)
+
+    # -- the client's side: asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def start(self, transport: asyncio.Transport, rest: bytes) -> None:
+        """Take over from the login: attach, then say welcome. `rest`: bytes that came early."""
+        self.transport = transport
+        if rest:
+            self.data_received(rest)
+        self._attach()
+
+    def data_received(self, data: bytes) -> None:
+        gatherer = self.gatherer
+        try:
+            pieces = gatherer.feed(data)
+        except PeerProtocolError as error:
+            self._violated(error)
+            return
+        for unit, part, last in pieces:
+            if self._direct and unit is not None and not unit.started and last:
+                self._send_new(unit, part)
+            else:
+                self._place(unit, part, last)
+        if gatherer.terminated:
+            self._client_gone(Reason.CLIENT_CLOSED)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._client_gone(Reason.CLIENT_LOST if exc else Reason.CLIENT_CLOSED)
+
+    def pause_writing(self) -> None:
+        link = self.link
+        if link is not None and link.transport is not None and not link.closed:
+            link.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        link = self.link
+        if link is not None and link.transport is not None and not link.closed:
+            link.transport.resume_reading()
+
+    def pause(self, why: str) -> None:
+        """Read nothing from the client, for this reason and until all reasons are gone."""
+        if not self._paused and self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._paused.add(why)
+
+    def resume(self, why: str) -> None:
+        if why not in self._paused:
+            return
+        self._paused.discard(why)
+        if not self._paused and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def say(self, data: bytes) -> None:
+        """Bytes for the client, unless it is gone."""
+        if self.phase is not Phase.LEAVING and self.transport is not None:
+            self.transport.write(data)
+
+    # -- sending
+
+    def _send_new(self, unit: Unit, part: bytes) -> None:
+        """The hot path: a whole unit for the link, nothing in its way."""
+        link = self.link
+        assert link is not None
+        expected = self.expected
+        if expected.missing:
+            part = attach.with_missing(self, unit, part)
+        expected.push(unit, self._may_hold())
+        link.given_bytes += len(part)
+        link.transport.write(part)  # type: ignore[union-attr]
+
+    def _may_hold(self) -> bool:
+        """True if the answer's start may be held back, as the unit could run again."""
+        expected = self.expected
+        return expected.status == IDLE or expected.prologue is not None
+
+    def _place(self, unit: Unit | None, part: bytes, last: bool) -> None:
+        """A piece that cannot go out at once, or is not a whole unit."""
+        if unit is None:
+            self._copy_rows(part)
+            return
+        if unit.say is not None:  # answered already: swallow its rest, then close it
+            if last:
+                self._close_answered(unit)
+            return
+        if self.owed_ready is not None and unit.kind is Kind.BATCH:
+            unit.say = b""
+            status, self.owed_ready = self.owed_ready, None
+            self.say(messages.ready_for_query(status))
+            return
+        waiting = self._queue[-1] if self._queue else None
+        if waiting is not None and waiting.unit is unit:
+            waiting.parts.append(part)
+            self._count_queued(len(part))
+            self._pump()
+        elif unit.started:  # the next piece of one that is under way
+            assert self.link is not None
+            self.link.write(part)
+        else:
+            self._queue.append(Entry(unit, [part], judged=False))
+            self._count_queued(len(part))
+            self._pump()
+
+    def _count_queued(self, count: int) -> None:
+        self._queued_bytes += count
+        if self._queued_bytes > QUEUE_BYTES_MAX:
+            self.pause("queue")
+
+    def _copy_rows(self, part: bytes) -> None:
+        """COPY rows belong to the unit in flight; without one the server would ignore them."""
+        inflight = self.expected.inflight
+        if self._queue and not self._queue[-1].unit.complete:
+            self._queue[-1].parts.append(part)
+            self._count_queued(len(part))
+            return
+        if self._queue and not inflight:
+            last = self._queue[-1]
+            if last.unit.say is None and last.unit.pieces is not None:
+                # Rows sent blindly behind a COPY that has not gone out yet.
+                last.parts.append(part)
+                last.unit.pieces = None
+                self._count_queued(len(part))
+            return
+        if inflight and self.link is not None:
+            unit = inflight[-1]
+            unit.pieces = None
+            if part[:1] in (b"c", b"f"):
+                unit.copied = True
+            self.link.write(part)
+
+    def _close_answered(self, unit: Unit) -> None:
+        """The rest of a unit that was answered with an error has come: now it is over."""
+        status = FAILED if self.lost is Lost.TOLD else self.expected.status
+        self.say(messages.ready_for_query(status))
+
+    # -- the queue
+
+    def _pump(self) -> None:
+        """Send what waits, or answer it, in order, as far as that goes now."""
+        expected = self.expected
+        while self._queue and self.phase is Phase.READY:
+            entry = self._queue[0]
+            unit = entry.unit
+            if self.doomed and unit.say is None:
+                self._die(say.state_lost(self.doomed, expected.fatal), Reason.STATE_NOT_RESTORABLE)
+                return
+            if unit.say is None and not entry.judged and self.lost in (Lost.UNTOLD, Lost.TOLD):
+                if not virtual.answer(self, unit):
+                    return  # its end has not come yet
+            if unit.say is not None:
+                if expected.inflight:
+                    return  # the answers before it come first
+                self._drop_first()
+                self.say(unit.say)
+                continue
+            if self.link is None or self.link.phase is not LinkPhase.ATTACHED:
+                self._attach()
+                return
+            if unit.read_only and expected.inflight:
+                return
+            self._drop_first()
+            self._send_entry(entry)
+        self._settle()
+
+    def _drop_first(self) -> None:
+        entry = self._queue.popleft()
+        self._queued_bytes -= sum(map(len, entry.parts))
+        if self._queued_bytes <= QUEUE_BYTES_MAX // 2:
+            self.resume("queue")
+
+    def _send_entry(self, entry: Entry) -> None:
+        unit, link = entry.unit, self.link
+        assert link is not None
+        part = b"".join(entry.parts)
+        if self.expected.missing:
+            part = attach.with_missing(self, unit, part)
+        if unit.read_only:
+            attach.send_read_only(self, unit, part)
+            return
+        self.expected.push(unit, unit.complete and self._may_hold())
+        link.write(part)
+
+    def _settle(self) -> None:
+        """Open the hot path if nothing stands in its way, or close it."""
+        link = self.link
+        self._direct = (
+            self.phase is Phase.READY
+            and link is not None
+            and link.phase is LinkPhase.ATTACHED
+            and not self._queue
+            and self.lost is Lost.NO
+            and not self.doomed
+            and self.owed_ready is None
+        )
+
+    # -- the link's side
+
+    def from_link(self, data: bytes) -> None:
+        """The next bytes of the server."""
+        expected = self.expected
+        try:
+            out = expected.feed(data)
+        except PeerProtocolError as error:
+            assert self.link is not None
+            self.link.lose(error.reason)
+            return
+        if out and self.phase is Phase.READY:
+            assert self.transport is not None
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if expected.fatal is not None:
+            assert self.link is not None
+            self.link.fatal = expected.fatal
+            self.link.lose(Reason.UPSTREAM_FATAL)
+        elif expected.inflight:
+            if expected.inflight[0].held and self._hold_timer is None:
+                loop = asyncio.get_running_loop()
+                self._hold_timer = loop.call_later(HOLD_BACK_S, self._release_held)
+        elif self._queue or expected.learned or self.phase is Phase.LEAVING:
+            self._at_boundary()
+
+    def _release_held(self) -> None:
+        self._hold_timer = None
+        if self.expected.holding:
+            self.say(b"".join(self.expected.release()))
+
+    def _at_boundary(self) -> None:
+        """Nothing is in flight: time for what had to wait for that."""
+        self.expected.learned = False
+        link = self.link
+        if self.phase is Phase.LEAVING:
+            self._give_back()
+            return
+        if link is None:
+            return
+        if self.expected.status == IDLE:
+            if self.route.draining:
+                self._die(say.shutting_down(), Reason.DRAIN)
+                return
+            if link.stale or not self.route.suits(link, self.expected.client_params):
+                attach.leave(self, Reason.UPSTREAM_READ_ONLY)
+            elif self.state.needs_fingerprint is NeedsFingerprint.NOW:
+                self._direct = False
+                self._attaching = self.route.tasks.start(attach.look(self), "fingerprint")
+                return
+            elif self.state.needs_fingerprint is NeedsFingerprint.SOON:
+                self.route.look_soon(self)
+        if self._queue:
+            self._pump()
+
+    # -- attaching
+
+    def _attach(self) -> None:
+        """Get a link, unless that is under way."""
+        self._direct = False
+        if self._attaching is not None or self.phase in (Phase.CLOSED, Phase.LEAVING):
+            return
+        if not self.lost_at_s:
+            self.lost_at_s = asyncio.get_running_loop().time()
+        try:
+            self._attaching = self.route.tasks.start(self._attach_until(), "attach")
+        except LimitExceeded:
+            self._die(say.shutting_down(), Reason.SHUTDOWN)
+
+    async def _attach_until(self) -> None:
+        """Attach, or tell the client why not; then send what waits."""
+        try:
+            link = await attach.attach(self)
+        except UpstreamRefused as refused:
+            self._attach_over()
+            wire = refused.wire or say.gone(0, str(refused))
+            self._die(wire, refused.reason)
+        except (UpstreamUnavailable, LimitExceeded) as error:
+            self._attach_over()
+            self._die(attach.refusal(self, error), error.reason)
+        except attach.NotRestorable as failed:
+            self._attach_over()
+            self._die(say.state_lost(failed.what, self.expected.fatal), Reason.RESTORE_FAILED)
+        except asyncio.CancelledError:
+            self._attach_over()
+            raise
+        else:
+            self._attach_over()
+            self._attached(link)
+
+    def _attach_over(self) -> None:
+        self._attaching = None
+
+    def look_over(self) -> None:
+        """A look at the link's state (fingerprint, ping) has ended."""
+        self._attaching = None
+        if self.link is not None and self.link.phase is LinkPhase.IDLE:
+            self._hold_on(self.link)
+        self._settle()
+        self._pump()
+
+    def ask_later(self) -> bool:
+        """True if the session can spare its link for a question of the proxy right now."""
+        return (
+            self.phase is Phase.READY
+            and self._attaching is None
+            and self.link is not None
+            and self.link.phase is LinkPhase.ATTACHED
+            and not self.expected.inflight
+            and not self._queue
+            and self.expected.status == IDLE
+        )
+
+    def look(self) -> None:
+        """Ask the link how it is (fingerprint or ping). Only after ask_later() said yes."""
+        self._direct = False
+        self._attaching = self.route.tasks.start(attach.look(self), "ping")
+
+    def _hold_on(self, link: Link) -> None:
+        """This link's bytes are the session's from now on."""
+        link.become(LinkPhase.ATTACHED)
+        link.receive = self.from_link
+        link.on_lost = self._link_lost
+        link.on_writable = self._link_writable
+        rest = link.take_rest()
+        self.expected.link_params = link.params
+        if rest:
+            self.from_link(rest)
+
+    def _link_writable(self, yes: bool) -> None:
+        if yes:
+            self.resume("link")
+        else:
+            self.pause("link")
+
+    def _attached(self, link: Link) -> None:
+        if self.phase is Phase.CLOSED:
+            self.pool.release(link, cleaning(self.state))
+            return
+        self.link = link
+        first = self.phase is Phase.JOINING
+        if first:
+            self.become(Phase.READY)
+            self.key = self.route.new_key(self, link.pid)
+            self.expected.client_params = dict(link.params)
+            assert self.transport is not None
+            self.transport.write(welcome(link.params, self.key.message()))
+        else:
+            self._tell_changes(link)
+        attach.report(self, link, first)
+        self.lost_at_s = 0.0
+        self.expected.fatal = self.expected.warning = None
+        if self.lost is Lost.AGAIN:
+            self.lost = Lost.NO
+            self.expected.prologue = self.prologue
+        self._hold_on(link)
+        self._settle()
+        self._pump()
+
+    def _tell_changes(self, link: Link) -> None:
+        """ParameterStatus for what the new server reports otherwise."""
+        seen = self.expected.client_params
+        for name, value in link.params.items():
+            if seen.get(name) != value:
+                seen[name] = value
+                self.say(messages.parameter_status(name, value))
+
+    # -- losing the link
+
+    def _link_lost(self, link: Link) -> None:
+        """The link is dead: the one place where its units are judged."""
+        self.link = None
+        self._direct = False
+        self._stop_holding()
+        self.resume("link")
+        self.pool.forget(link)
+        if self.phase is not Phase.READY:
+            self._finish(Reason.CLIENT_CLOSED)
+            return
+        self.lost_at_s = asyncio.get_running_loop().time()
+        loss.lost(self, link)
+        if self.phase is Phase.READY:
+            self._pump()
+
+    def put_first(self, entries: list[Entry]) -> None:
+        """What the verdict wants to happen next, before everything that waits."""
+        self._queue.extendleft(reversed(entries))
+        self._queued_bytes += sum(len(part) for entry in entries for part in entry.parts)
+
+    def _stop_holding(self) -> None:
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+
+    def doom(self, what: str, at_once: bool) -> None:
+        """The session holds what cannot be rebuilt: it ends now, or behind the errors it is owed."""
+        judged = any(entry.unit.say is not None for entry in self._queue)
+        self.doomed = what
+        if at_once and not judged:
+            self._die(say.state_lost(what, self.expected.fatal), Reason.STATE_NOT_RESTORABLE)
+
+    # -- cancel
+
+    def cancel(self) -> Link | None:
+        """The client wants its query cancelled: the link to tell, or None if that was all."""
+        expected = self.expected
+        if any(not unit.skip for unit in expected.inflight):
+            return self.link
+        for entry in self._queue:
+            if entry.unit.say is None:
+                in_transaction = expected.status != IDLE
+                if in_transaction:
+                    self.lost = Lost.TOLD
+                status = FAILED if in_transaction else IDLE
+                expected.status = status
+                entry.unit.say = say.cancelled(status)
+                if not entry.unit.complete:
+                    entry.unit.say = say.cancelled(None)
+                self.route.events("cancelled_in_queue", session=self.number)
+                self._pump()
+                break
+        return None
+
+    # -- ends
+
+    def drain(self) -> None:
+        """Leave at the next boundary, which may be now."""
+        idle = not self.expected.inflight and self.expected.status == IDLE and not self._queue
+        if idle and self._attaching is None and self.phase is Phase.READY:
+            self._die(say.shutting_down(), Reason.DRAIN)
+
+    def kill(self) -> None:
+        """End now, whatever runs."""
+        if self.phase is not Phase.CLOSED:
+            self._die(say.shutting_down(), Reason.SHUTDOWN)
+
+    def _violated(self, error: PeerProtocolError) -> None:
+        self._die(say.protocol_violation(str(error)), error.reason)
+
+    def _die(self, last_words: bytes, reason: Reason) -> None:
+        """Tell the client why and end the session."""
+        if self.phase is Phase.CLOSED:
+            return
+        if self.transport is not None:
+            if not self.expected.mid_message:
+                self.transport.write(last_words)
+            self.transport.close()
+        self.route.refused(self, reason, last_words)
+        self._end(reason)
+
+    def abort(self, reason: Reason) -> None:
+        """The client has half a message: nothing more can be said to it."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._end(reason)
+
+    def _client_gone(self, reason: Reason) -> None:
+        """The client left. What it has in flight runs to its end, as on the server itself."""
+        if self.phase in (Phase.CLOSED, Phase.LEAVING):
+            return
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+        inflight = self.expected.inflight
+        running = self.link is not None and inflight and self.phase is Phase.READY
+        if running and all(unit.complete and not unit.copying for unit in inflight):
+            self.become(Phase.LEAVING)
+            self._queue.clear()
+            self._stop_holding()
+            assert self.link is not None and self.link.transport is not None
+            self.link.transport.resume_reading()
+            loop = asyncio.get_running_loop()
+            self._leave_timer = loop.call_later(DRAIN_S, self._give_up)
+            return
+        self._end(reason)
+
+    def _give_up(self) -> None:
+        """The last unit takes too long: cancel it, as nobody waits for it, and let the link go."""
+        self._leave_timer = None
+        if self.phase is Phase.LEAVING and self.link is not None:
+            self.route.cancel_on(self.link)
+            self._end(Reason.CLIENT_CLOSED)
+
+    def _give_back(self) -> None:
+        self._end(Reason.CLIENT_CLOSED)
+
+    def _end(self, reason: Reason) -> None:
+        """Close the session and give its link back, or close that too if work is on it."""
+        link, self.link = self.link, None
+        self._stop_holding()
+        if self._leave_timer is not None:
+            self._leave_timer.cancel()
+        if self._attaching is not None and self._attaching is not asyncio.current_task():
+            self._attaching.cancel()
+        if link is not None:
+            busy = self.expected.inflight or link.phase is not LinkPhase.ATTACHED
+            if busy or self.gatherer.in_unit:
+                link.close(reason)
+                self.pool.forget(link)
+            else:
+                assert link.transport is not None
+                link.transport.resume_reading()
+                self.pool.release(link, cleaning(self.state, self.expected.status))
+        self._finish(reason)
+
+    def _finish(self, reason: Reason) -> None:
+        if self.phase is not Phase.CLOSED:
+            self.become(Phase.CLOSED)
+            self._queue.clear()
+            self._direct = False
+            self.route.left(self, reason)
+
+
+__all__ = ["IN_TRANSACTION", "Entry", "Lost", "Phase", "Piece", "Replay", "Session"]

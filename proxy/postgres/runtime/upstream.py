@@ -1,0 +1,345 @@
+"""The upstream of a route: dialling it, and the one state machine of its outages.
+
+An outage belongs to the route, not to a pool: all pools take turns at one gate, which is open while
+the upstream is well, paced while it recovers, and backing off while it is away. The first try after
+a loss is immediate (design, promise 4).
+
+Owns: hosts, TLS, logins, the gate. Must not know: sessions, who the links are for.
+"""
+
+import asyncio
+import random
+import secrets
+from dataclasses import dataclass, field
+
+from proxy.core.backoff import Backoff, RateLimit
+from proxy.core.errors import PeerProtocolError, UpstreamRefused, UpstreamUnavailable
+from proxy.core.events import Events
+from proxy.core.reasons import Reason
+from proxy.net.contexts import SslMode, client_context
+from proxy.net.dial import DialOptions, TlsOptions, adopt, connect, exchange
+from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.cert_hash import server_end_point
+from proxy.postgres.protocol.client_login import Credentials
+from proxy.postgres.protocol.fingerprint import IDENTITY_QUERY, read_identity
+from proxy.postgres.protocol.scram import NONCE_RANDOM_BYTES, ChannelBinding, salted_password
+from proxy.postgres.protocol.upstream_login import LoginRequest, LoginResult, UpstreamLogin
+from proxy.postgres.runtime.link import Link, errors_in, rows_in
+from proxy.postgres.runtime.options import Host, PoolOptions, UpstreamOptions
+
+BACKOFF_LONGEST_S = 0.5  # an outage must not last longer for us than for others by more than this
+FULL_PAUSE_S = (0.5, 1.5)  # between tries while the server has no connection left (53300)
+DERIVED_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The identity of a link: who logs in where, with which start-up settings."""
+
+    user: bytes
+    database: bytes
+    credentials: Credentials
+    startup: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+
+
+class Upstream:
+    """Opens links, one host after the other, and knows whether there is any use in trying."""
+
+    def __init__(
+        self,
+        options: UpstreamOptions,
+        pool: PoolOptions,
+        events: Events,
+        rng: random.Random,
+        route: str,
+    ) -> None:
+        self.options = options
+        self._events = events
+        self._rng = rng
+        self._route = route
+        self._loop = asyncio.get_running_loop()
+        self._turns = asyncio.Semaphore(pool.connect_parallel)
+        self._rate = RateLimit(pool.connects_per_s, max(pool.size, 10), self._loop.time())
+        self._backoff = Backoff(0.05, BACKOFF_LONGEST_S)
+        self._not_before_s = 0.0
+        self._recovered = asyncio.Event()
+        self.down_since_s: float | None = None
+        self.last_error = ""
+        self.pooler_seen = False
+        self.opens = self.failures = 0
+        self._derived: dict[tuple[bytes, bytes, int], bytes] = {}
+
+    @property
+    def available(self) -> bool:
+        """False while the last try failed."""
+        return self.down_since_s is None
+
+    async def open(self, wanted: Wanted) -> Link:
+        """A new link, logged in, when its turn comes; one try.
+
+        Raises UpstreamUnavailable (try again: the gate has the pause) and UpstreamRefused.
+        """
+        await self._gate()
+        async with self._turns:
+            try:
+                link = await self._first_host(wanted)
+            except UpstreamUnavailable as error:
+                self._failed(error)
+                raise
+            except UpstreamRefused:
+                self._succeeded()  # it is there, and it has spoken
+                raise
+        self._succeeded()
+        return link
+
+    async def _gate(self) -> None:
+        """Wait for the pause of the back-off, or for another's success; then for the pace."""
+        while (pause_s := self._not_before_s - self._loop.time()) > 0:
+            self._recovered.clear()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._recovered.wait()
+            except TimeoutError:
+                break
+        while not self._rate.take(self._loop.time()):
+            await asyncio.sleep(self._rate.wait_s(self._loop.time()))
+
+    def _failed(self, error: UpstreamUnavailable) -> None:
+        now_s = self._loop.time()
+        self.failures += 1
+        self.last_error = str(error)
+        if error.reason is Reason.UPSTREAM_FULL:
+            # It is alive: others' links go on. A slow, single-minded retry would be a storm.
+            self._not_before_s = max(self._not_before_s, now_s + self._rng.uniform(*FULL_PAUSE_S))
+            return
+        if self.down_since_s is None:
+            self.down_since_s = now_s
+            self._backoff.reset()
+            self._events(
+                "upstream_down",
+                level="warning",
+                route=self._route,
+                reason=error.reason,
+                error=str(error),
+            )
+        delay_s = self._backoff.next_delay_s(self._rng)
+        self._not_before_s = max(self._not_before_s, now_s + delay_s)
+
+    def _succeeded(self) -> None:
+        self._not_before_s = 0.0
+        self._recovered.set()
+        if self.down_since_s is not None:
+            away_s = self._loop.time() - self.down_since_s
+            self.down_since_s = None
+            self._events("upstream_up", route=self._route, away_s=round(away_s, 3))
+
+    # -- one try
+
+    async def _first_host(self, wanted: Wanted) -> Link:
+        """The first host that answers and has the wanted role."""
+        hosts = list(self.options.hosts)
+        if self.options.shuffle:
+            self._rng.shuffle(hosts)
+        attrs = self.options.session_attrs
+        rounds = ("standby", "any") if attrs == "prefer-standby" else (attrs,)
+        error = UpstreamUnavailable("no host has the wanted role", Reason.UPSTREAM_ROLE)
+        for role in rounds:
+            for host in hosts:
+                try:
+                    link = await self._host(host, wanted)
+                except UpstreamUnavailable as failed:
+                    error = failed
+                    continue
+                if suits(role, link):
+                    return link
+                link.close(Reason.UPSTREAM_ROLE)
+                if error.reason is not Reason.UPSTREAM_FULL:
+                    error = UpstreamUnavailable(
+                        f"{link.address} is not {role}", Reason.UPSTREAM_ROLE
+                    )
+        raise error
+
+    async def _host(self, host: Host, wanted: Wanted) -> Link:
+        """A link to this host, by the rules of sslmode (libpq manual, 34.19.1)."""
+        mode = self.options.tls.mode
+        if mode is SslMode.DISABLE or host.address.path:
+            return await self._log_in(host, wanted, tls=False)
+        if mode is SslMode.ALLOW:
+            try:
+                return await self._log_in(host, wanted, tls=False)
+            except UpstreamRefused as refused:
+                if refused.reason is Reason.TLS_FAILED:
+                    raise
+                return await self._log_in(host, wanted, tls=True)
+        if mode is SslMode.PREFER:
+            try:
+                return await self._log_in(host, wanted, tls=True)
+            except (UpstreamUnavailable, UpstreamRefused) as failed:
+                if failed.reason is not Reason.TLS_FAILED:
+                    raise
+                return await self._log_in(host, wanted, tls=False)
+        return await self._log_in(host, wanted, tls=True)
+
+    async def _log_in(self, host: Host, wanted: Wanted, tls: bool) -> Link:
+        options = self.options
+        try:
+            async with asyncio.timeout(options.connect_timeout_s):
+                link, over_tls = await self._connect(host, tls)
+                try:
+                    await self._exchange(link, host, wanted, over_tls)
+                except BaseException:
+                    link.close(Reason.UPSTREAM_REFUSED)
+                    raise
+        except TimeoutError:
+            raise UpstreamUnavailable(
+                f"{host.address} did not finish the login within {options.connect_timeout_s:g} s",
+                Reason.UPSTREAM_SILENT,
+            ) from None
+        link.address = str(host.address)
+        link.host, link.over_tls = host, over_tls
+        link.startup = wanted.startup
+        link.opened_s = link.used_s = self._loop.time()
+        self.opens += 1
+        return link
+
+    async def _connect(self, host: Host, tls: bool) -> tuple[Link, bool]:
+        """A connected link before its login, and whether it is over TLS."""
+        options = self.options
+        dial = DialOptions(options.connect_timeout_s, options.keepalive)
+        sock = await connect(host.address, dial)
+        context = client_context(options.tls) if tls else None
+        try:
+            if context is not None and not options.direct_tls:
+                answer = await exchange(sock, messages.ssl_request(), 1)
+                if answer == b"N" and options.tls.mode in (SslMode.PREFER, SslMode.ALLOW):
+                    context = None
+                elif answer == b"N":
+                    raise UpstreamUnavailable(
+                        f"{host.address} does not offer TLS and sslmode={options.tls.mode} asks for it",
+                        Reason.TLS_FAILED,
+                    )
+                elif answer != b"S":
+                    raise UpstreamUnavailable(
+                        f"{host.address} answered SSLRequest with {answer!r}: not PostgreSQL?",
+                        Reason.UPSTREAM_PROTOCOL,
+                    )
+        except BaseException:
+            sock.close()
+            raise
+        wrap = None
+        if context is not None:
+            wrap = TlsOptions(context, host.tls_name, options.connect_timeout_s)
+        _, link = await adopt(sock, Link, wrap)
+        return link, context is not None
+
+    async def _exchange(self, link: Link, host: Host, wanted: Wanted, over_tls: bool) -> None:
+        """The login, and what the server says of itself behind it."""
+        assert link.transport is not None
+        der = link.transport.get_extra_info("peercert") if over_tls else None
+        private = over_tls or bool(host.address.path) or _is_loopback(host.address.host)
+        request = LoginRequest(
+            user=wanted.user,
+            database=wanted.database,
+            params=dict(wanted.startup),
+            credentials=wanted.credentials,
+            minor=self.options.minor,
+            channel_binding=ChannelBinding(self.options.channel_binding),
+            cert_hash=server_end_point(der) if isinstance(der, bytes) else None,
+            cleartext_allowed=private,
+            derive=self._derive,
+        )
+        login = UpstreamLogin(request, secrets.token_bytes(NONCE_RANDOM_BYTES))
+        result = await _drive(link, login)
+        link.params = result.params
+        link.pid, link.secret = result.pid, result.secret
+        link.watch()
+        if result.leftover:
+            link.data_received(result.leftover)
+        await self._identify(link)
+
+    async def _identify(self, link: Link) -> None:
+        """Who answers: the backend itself, or a pooler in between (reference, section 0)."""
+        answer = await link.ask(messages.query(IDENTITY_QUERY), 1, self.options.connect_timeout_s)
+        rows = rows_in(answer)
+        if errors_in(answer) is not None or len(rows) != 1:
+            link.pooler = True
+        else:
+            link.identity = read_identity(rows[0])
+            link.pooler = link.identity.pid != link.pid
+        if link.pooler and not self.pooler_seen:
+            self.pooler_seen = True
+            self._events(
+                "upstream_is_pooler",
+                level="warning",
+                route=self._route,
+                meaning="its backend is not ours alone: settings may not stick, a FATAL proves"
+                " nothing about the statement in flight, and sessions are not verified after a"
+                " restore; point the upstream at PostgreSQL itself if you can",
+            )
+
+    def _derive(self, password: bytes, salt: bytes, iterations: int) -> bytes:
+        """SCRAM's slow hash, remembered: the server's salt stays the same from login to login."""
+        key = (password, salt, iterations)
+        found = self._derived.get(key)
+        if found is None:
+            if len(self._derived) >= DERIVED_MAX:
+                self._derived.clear()
+            found = self._derived[key] = salted_password(password, salt, iterations)
+        return found
+
+
+async def _drive(link: Link, login: UpstreamLogin) -> LoginResult:
+    """Run the login on the link. Raises what UpstreamLogin raises, and UpstreamUnavailable."""
+    done: asyncio.Future[LoginResult] = asyncio.get_running_loop().create_future()
+
+    def receive(data: bytes) -> None:
+        if done.done():
+            return
+        try:
+            answer = login.feed(data)
+        except PeerProtocolError as error:
+            done.set_exception(UpstreamUnavailable(str(error), error.reason))
+        except (UpstreamRefused, UpstreamUnavailable) as error:
+            done.set_exception(error)
+        else:
+            if answer:
+                link.write(answer)
+            if login.result is not None:
+                done.set_result(login.result)
+
+    def lost(_: Link) -> None:
+        if not done.done():
+            reason = link.reason or Reason.UPSTREAM_EOF
+            done.set_exception(UpstreamUnavailable("the link was lost during login", reason))
+
+    link.receive = receive
+    link.on_lost = lost
+    if link.closed:
+        raise UpstreamUnavailable("the link was lost during login", Reason.UPSTREAM_EOF)
+    link.write(login.start())
+    try:
+        return await done
+    finally:
+        link.on_lost = None
+
+
+def suits(attrs: str, link: Link) -> bool:
+    """True if the server behind the link has the role of `target_session_attrs`."""
+    if attrs == "any":
+        return True
+    standby = link.params.get(b"in_hot_standby")
+    if standby is None:  # before PostgreSQL 14 the server does not report it
+        in_recovery = link.identity is not None and link.identity.in_recovery
+    else:
+        in_recovery = standby == b"on"
+    read_only = in_recovery or link.params.get(b"default_transaction_read_only") == b"on"
+    return {
+        "primary": not in_recovery,
+        "standby": in_recovery,
+        "read-write": not read_only,
+        "read-only": read_only,
+    }[attrs]
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,0 +1,72 @@
+"""Units of a client whose transaction died with its link: the proxy answers for the server.
+
+The first statement is told 40001; after that everything but ROLLBACK and COMMIT is told 25P02, as
+PostgreSQL does in a failed transaction (reference, section 2). No link is needed for it.
+"""
+
+from typing import TYPE_CHECKING
+
+from proxy.core.reasons import Reason
+from proxy.postgres.protocol import say
+from proxy.postgres.protocol.expected import FAILED, IDLE
+from proxy.postgres.protocol.statement import Tx
+from proxy.postgres.protocol.units import Kind, Unit
+
+if TYPE_CHECKING:
+    from proxy.postgres.runtime.session import Session
+
+_ENDS = (Tx.ROLLBACK, Tx.ROLLBACK_CHAIN)
+_COMMITS = (Tx.COMMIT, Tx.COMMIT_CHAIN, Tx.PREPARE)
+
+
+def answer(session: "Session", unit: Unit) -> bool:
+    """Put the answer into `unit.say`. False: the client has not finished the unit, nor waits.
+
+    A client that flushes inside a batch does wait: it gets the error alone, and the ReadyForQuery
+    when its Sync has come.
+    """
+    if not unit.complete and not unit.flushed and unit.pieces is not None:
+        return False
+    from proxy.postgres.runtime.session import Lost  # the session imports this module
+
+    verb = unit.tx()
+    untold = session.lost is Lost.UNTOLD
+    last = session.expected.fatal
+    if not unit.complete or unit.pieces is None:
+        unit.started = True
+        unit.say = _error(untold, None, last)
+        _told(session, untold)
+        session.lost, session.expected.status = Lost.TOLD, FAILED
+        return True
+    if verb in _ENDS or (verb in _COMMITS and not untold):
+        unit.say = say.fake_reply(unit.data, b"ROLLBACK", IDLE)
+        session.lost, session.expected.status = Lost.NO, IDLE
+    elif verb in _COMMITS:
+        unit.say = say.rolled_back("before COMMIT", IDLE, last)
+        _told(session, untold)
+        session.lost, session.expected.status = Lost.NO, IDLE
+    elif unit.kind is Kind.BATCH and not (unit.executes or unit.parses or unit.uses):
+        unit.say = say.fake_reply(unit.data, b"", session.expected.status)
+        for what, name in unit.closes or ():
+            if what == 0x53:
+                session.state.closed(name)
+    else:
+        savepoint = verb is Tx.ROLLBACK_TO
+        unit.say = _error(untold or savepoint, FAILED, last)
+        _told(session, untold)
+        session.lost, session.expected.status = Lost.TOLD, FAILED
+    return True
+
+
+def _error(rolled_back: bool, status: int | None, last: dict[str, str] | None) -> bytes:
+    if rolled_back:
+        return say.rolled_back("while the transaction was open", status, last)
+    return say.in_failed_transaction(status)
+
+
+def _told(session: "Session", untold: bool) -> None:
+    if untold:
+        session.route.counters.rolled_back += 1
+        session.route.events(
+            "transaction_lost", level="warning", session=session.number, reason=Reason.ROLLED_BACK
+        )
