@@ -1,43 +1,514 @@
-"""The coherent read-through cache of one partition: state only, no I/O, no clock.
+"""The coherent read-through cache of one partition (endpoint, user, database): no I/O, no clock.
 
-INTERFACE (first commit: the signatures and the rules for the caller; bodies follow).
+Owns everything that is sent on the partition's tracking link (T) after its set-up, what the replies
+and invalidations on it mean, and the entries. Clients read through `reader.Reader`; writes, flushes
+and fences of the whole endpoint arrive through `partitions.Partitions`. The laws are
+reference/redis.md, section 2; each is one method here, so that a test can take it away and see a
+named check fail.
 
-Objects
--------
-``CacheSet(options, rng)``  one per route (endpoint); owns the byte budget shared by its partitions.
-    ``.partition(user, db) -> Cache``
-    ``.writing(db, keys)`` / ``.written(db, keys)``   W1 and W3; db None = every database
-    ``.flushing()`` / ``.flushed()``                  W5 at dispatch and at the answer (or loss)
-    ``.opaque_answered(reader, declared, now_s) -> list[(Cache, bytes)]``  W4: bytes to write on each T
-``Cache``   one per partition (endpoint, user, db); owns everything sent on its T-link after set-up.
-    ``.reader(resp) -> Reader``                       one per client connection in this partition
-    ``.link_up(server, now_s)``  after HELLO 3, AUTH, SELECT, CLIENT TRACKING ON OPTIN, TRACKINGINFO
-    ``.refused(reason)``                              tracking refused: uncached, `.status` says so
-    ``.link_lost(now_s) -> Out``                      T-link gone, for any cause
-    ``.frames(frames, now_s) -> Out``                 whole RESP3 frames read from T, in order
-    ``.tick(now_s) -> Out``                           call at ``.next_tick_s(now_s)`` or every 50 ms
-``Reader``  one client's view.
-    ``.hit(raw, now_s) -> bytes | None``              the hot path: one dictionary lookup
-    ``.read(raw, argv, waiter, now_s) -> Answer | Wait | Bypass``    the miss path
-    ``.direct(argv, raw, reply, now_s)``              a cacheable read was answered on the D-link
-    ``.stale(raw, argv, now_s) -> bytes | None``      only while the upstream is away
-    ``.close()``
-
-Actions of ``read``
--------------------
-``Answer(reply)``   send it now.  ``Wait(write)``  write these bytes (may be empty) on T, unsplit and in
-the order of the calls; the waiter is named later in an ``Out``.  ``Bypass(reason)``  forward `raw` on D.
-
-``Out``: ``answers`` [(waiter, reply in the client's RESP version)], ``direct`` [waiter] to forward on
-D now, in this order; ``write`` bytes for T; ``fault`` not None: close T and call ``link_lost``.
-
-What the caller must do (W6 and friends)
-----------------------------------------
-1. `hit` only while the client has nothing unanswered, on T or D.
-2. While it has unanswered commands on D, everything goes to D (reads too; call `direct` at the reply).
-3. While it has unanswered reads on T (`Wait`), further reads go through `read`, which keeps their
-   order; anything for D (a write, a `Bypass`) waits until those reads are answered.
-4. `writing` before the write's bytes reach a link, `written` before its reply reaches the client, also
-   when the link is lost. Keys of all writes, also on X-links and inside EXEC (at EXEC).
-5. Replies to `Out.answers` go to each client in the order of its commands, as the lists have them.
+What the caller must do
+-----------------------
+1. `Reader.hit` only while the client has nothing unanswered, on T or D (W6).
+2. While it has unanswered commands on its data link (D), everything goes to D; cacheable reads
+   among them are reported with `Reader.direct` when answered, before the reply reaches the client.
+3. While it has unanswered reads on T (`Wait`), further reads go through `Reader.read`, which keeps
+   their order; anything for D (a write, a `Bypass`) waits until those reads are answered.
+4. `writing` before the write's bytes reach a link, `written` before its reply reaches the client,
+   and when the link is lost. All writes: also on X-links, and EXEC with the keys of its queue.
+5. Bytes from `Wait.write` and `Out.write` go to T in the order of the calls, each piece unsplit.
+6. `Out.answers` and `Out.direct` are obeyed in order. `Out.fault`: close T and call `link_lost`.
+   With Fault.REFUSED call `refused` too, and do not open T again for this partition.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.core.errors import PeerProtocolError
+from proxy.redis.protocol import flights
+from proxy.redis.protocol.actions import (
+    Answer,
+    CacheOptions,
+    Fault,
+    Out,
+    Phase,
+    Server,
+    Wait,
+)
+from proxy.redis.protocol.cacheable import NIL, HashRead, KeyFilter, Plan, assembled, piece_name
+from proxy.redis.protocol.downgrade import bulk, elements, to_resp2
+from proxy.redis.protocol.flights import TRANSIENT, Ask, Flight, Step
+from proxy.redis.protocol.insight import Bypassed, Insight
+from proxy.redis.protocol.lease import Lease
+from proxy.redis.protocol.store import Store, Value
+from proxy.redis.protocol.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from proxy.redis.protocol.barriers import Barriers
+    from proxy.redis.protocol.sieve import Budget, Entry
+
+FOREVER_S = float("inf")
+OVERSIZE_KEPT = 1024
+NO_STALE_KEPT = 4096
+SWEEP_STEPS = 256
+TICK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the partitions of one route share. `chance` gives numbers in [0, 1)."""
+
+    options: CacheOptions
+    budget: Budget
+    insight: Insight
+    barriers: Barriers
+    chance: Callable[[], float]
+
+
+class Cache:
+    """One partition. Made by `partitions.Partitions`."""
+
+    def __init__(self, route: Route) -> None:
+        self.options = options = route.options
+        self.insight = route.insight
+        self.store = Store(route.budget, route.insight)
+        self.lease = Lease(options.lease_s)
+        self.traffic = Traffic()
+        self.phase = Phase.NO_LINK
+        self.refusal = ""  # why, in words for the status page
+        self._budget = route.budget
+        self._chance = route.chance
+        self._filter = KeyFilter(options.include, options.exclude)
+        self._hash_ttls = False
+        self._asks = 0
+        self._barriers = route.barriers
+        self._fence_number = 0
+        self._oversize: dict[bytes, float] = {}
+        self._no_stale: dict[bytes, float] = {}
+        self._hits_seen = 0
+
+    @property
+    def hits(self) -> int:
+        """Local answers, per key, negative ones included."""
+        return self.store.positive.hits + self.store.negative.hits
+
+    # ---- the link ----
+
+    def link_up(self, server: Server, now_s: float) -> None:
+        """T is set up: HELLO 3, AUTH, SELECT, CLIENT TRACKING ON OPTIN all succeeded."""
+        assert not len(self.traffic), "link_lost comes before the next link_up"
+        self.store.drop_all()  # what was kept to be served stale
+        if server.version < (7, 0, 0):
+            self.refused("the server is older than 7.0: its invalidations may come out of order")
+            return
+        self.phase = Phase.READY
+        self.refusal = ""
+        self._hash_ttls = server.hash_field_ttls
+        self.lease.sent(now_s)
+
+    def refused(self, why: str) -> None:
+        """This user or server cannot track: everything is forwarded, and `refusal` says why."""
+        self.phase = Phase.REFUSED
+        self.refusal = why
+        self.store.drop_all()
+
+    def link_lost(self) -> Out:
+        """T is gone, for any cause: nothing cached is valid, waiting reads go to D."""
+        out = Out()
+        fenced = self._fence_number > self.traffic.done_number
+        if self.phase is Phase.READY:
+            self.phase = Phase.NO_LINK
+        self._lease_lost()
+        for flight in self.traffic.lost():
+            self._abandon(flight, Bypassed.NO_LINK, out)
+        if self.options.stale_max_s <= 0 or fenced:
+            self._flush_lost()
+        return out
+
+    def frames(self, frames: Iterable[bytes], now_s: float) -> Out:
+        """Whole RESP3 frames from T, in order. What follows from them is in the result."""
+        out = Out()
+        try:
+            for frame in frames:
+                if frame[:1] == b">":
+                    self._on_push(frame, out)
+                else:
+                    self._on_reply(frame, now_s, out)
+                if out.fault is not None:
+                    break
+        except PeerProtocolError:
+            out.fault = Fault.PROTOCOL
+        return out
+
+    def tick(self, now_s: float) -> Out:
+        """Deadlines of waiting reads, the lease's PING, the broom. Call every TICK_S or so."""
+        out = Out()
+        for flight in self.traffic:
+            if now_s < flight.sent_s + self.options.flight_s:
+                break
+            self.traffic.unjoin(flight)
+            self._abandon(flight, Bypassed.TOO_LATE, out)
+        if self.hits != self._hits_seen:
+            self._hits_seen = self.hits
+            self.lease.wanted(now_s)
+        head = self.traffic.head
+        if head is not None and now_s >= head.sent_s + self.options.silent_s:
+            out.fault = Fault.SILENT
+        elif self.phase is Phase.READY and self.lease.ping_due(now_s):
+            out.write = self._launched(*flights.check(self.traffic.number + 1, now_s))
+        self._budget.sweep(now_s, SWEEP_STEPS)
+        return out
+
+    # ---- writes through this proxy ----
+
+    def writing(self, keys: Iterable[bytes], no_stale: bool = False) -> None:
+        """W1: a write of these keys is about to be sent. `no_stale`: a lock or counter (2.15)."""
+        for key in keys:
+            self._drop_and_detach(key)
+            if no_stale and self.options.stale_max_s > 0:
+                _remember(self._no_stale, key, FOREVER_S, NO_STALE_KEPT)
+
+    def written(self, keys: Iterable[bytes]) -> None:
+        """W3: that write was answered (well or not), or its link is lost."""
+        for key in keys:
+            self._drop_and_detach(key)
+
+    def flush(self) -> None:
+        """W5: a command that may change every key is about to be sent, and again: was answered."""
+        self._drop_and_detach_all()
+
+    def fence(self, now_s: float) -> tuple[int, bytes]:
+        """W4: (number to wait for, bytes for T). What is read from that flight on is newer than
+        every write acknowledged before this call. Without a link there is nothing to fence, only to
+        drop.
+        """
+        if self.phase is not Phase.READY:
+            self.store.drop_all()
+            return 0, b""
+        data = self._launched(*flights.check(self.traffic.number + 1, now_s))
+        self._fence_number = self.traffic.number
+        return self._fence_number, data
+
+    def fence_all(self, now_s: float) -> bytes:
+        """W4 for every reader of the partition: bytes for T."""
+        number, data = self.fence(now_s)
+        self.lease.void_until(number)
+        self.traffic.unjoin_all()
+        return data
+
+    def seen_elsewhere(self, keys: Iterable[bytes]) -> None:
+        """W7: D answered a read of these keys with something else than is cached: T is behind."""
+        for key in keys:
+            self._drop_and_detach(key)
+
+    # ---- reads, for Reader ----
+
+    def obstacle(self, plan: Plan, now_s: float) -> Bypassed | None:
+        """Why this read cannot use the cache or T now, or None."""
+        if self.phase is not Phase.READY:
+            return Bypassed.REFUSED if self.phase is Phase.REFUSED else Bypassed.NO_LINK
+        if self._barred(plan.keys):
+            return Bypassed.BARRIER
+        if len(plan.keys) > self.options.keys_max:
+            return Bypassed.TOO_MANY_KEYS
+        if not all(map(self._filter.wants, plan.keys)):
+            return Bypassed.EXCLUDED
+        if self._stalled(now_s):
+            return Bypassed.STALLED
+        if self._asks >= self.options.asks_max:
+            return Bypassed.FULL
+        if self._oversize and now_s < self._oversize.get(plan.canonical, 0.0):
+            return Bypassed.TOO_BIG
+        return None
+
+    def launch(self, ask: Ask, now_s: float, whole: bool = False) -> Answer | Wait:
+        """Answer from the cache, or let the ask wait for a flight. `whole`: use no cached part."""
+        self.lease.wanted(now_s)
+        ask.parts = [None] * len(ask.plan.keys) if whole else self._parts(ask, now_s)
+        after = ask.reader.after()
+        if None in ask.parts:
+            flight, data = self._fetch(ask, after, now_s)
+        elif after == 0 and now_s < self.lease.fresh_until_s:
+            return Answer(self._compose(ask, None, now_s))
+        else:
+            flight, data = self._ride(after, now_s)
+        ask.flight = flight
+        flight.asks[ask] = None
+        ask.reader.asks.append(ask)
+        self._asks += 1
+        return Wait(data)
+
+    def withdraw(self, ask: Ask) -> None:
+        """The ask is answered, goes elsewhere, or its client is gone."""
+        assert ask.flight is not None, "an ask is withdrawn once"
+        del ask.flight.asks[ask]
+        ask.flight = None
+        self._asks -= 1
+
+    def may_serve_stale(self, entry: Entry, now_s: float) -> bool:
+        """True while an outage allows this entry (2.15). The caller says that there is one."""
+        return (
+            now_s < self.lease.proven_s + self.options.stale_max_s
+            and now_s < entry.expires_s
+            and entry.key not in self._no_stale
+            and self.phase is not Phase.REFUSED
+        )
+
+    # ---- the rules ----
+
+    def _barred(self, keys: tuple[bytes, ...]) -> bool:
+        """W2: a write to one of them is not answered yet."""
+        return self._barriers.bar(keys)
+
+    def _stalled(self, now_s: float) -> bool:
+        """T owes a reply for longer than the lease: what waits there would be older than
+        promised.
+        """
+        head = self.traffic.head
+        return head is not None and head.sent_s <= now_s - self.options.lease_s
+
+    def _drop_and_detach(self, key: bytes) -> None:
+        """No entry of the key is served, no read of it on its way is joined or stored."""
+        self.store.drop_key(key)
+        for flight in self.traffic.unread(key):
+            self._detach(flight, key)
+        self._dirty_head(key)
+
+    def _drop_and_detach_all(self) -> None:
+        self.store.drop_all()
+        for flight in self.traffic:
+            for key in flight.keys:
+                self._detach(flight, key)
+
+    def _detach(self, flight: Flight, key: bytes) -> None:
+        """Its value may be older than a write: who waits keeps it, nobody joins, nothing is
+        stored.
+        """
+        flight.dirty.add(key)
+        self.traffic.unjoin(flight)
+
+    def _dirty_head(self, key: bytes) -> None:
+        """Between the read's reply and the last PTTL: what was read is not what is now."""
+        head = self.traffic.head
+        if head is not None and head.answered:
+            head.dirty.add(key)
+
+    def _lease_lost(self) -> None:
+        self.lease.lost()
+
+    def _flush_lost(self) -> None:
+        """Without its link no entry can be trusted."""
+        self.store.drop_all()
+
+    def _still_current(self, ask: Ask) -> bool:
+        """Every cached part was still valid when the flight read the others: one atomic picture."""
+        return all(part is None or part.live for part in ask.parts)
+
+    def _deadline_s(self, flight: Flight, ttl_ms: int) -> tuple[float, float]:
+        """(served until, the key's own end). Counted from the sending of the batch, so never
+        late.
+        """
+        options = self.options
+        cap_s = options.negative_ttl_s if ttl_ms == -2 else options.ttl_s
+        if flight.hash_read is HashRead.WHOLE and ttl_ms != -2 and not flight.safe_encoding:
+            cap_s = min(cap_s, options.hash_ttl_s)
+        cap_s *= 0.9 + 0.2 * self._chance()
+        if flight.fields_ms is not None:
+            ttl_ms = flight.fields_ms if ttl_ms < 0 else min(ttl_ms, flight.fields_ms)
+        expires_s = flight.sent_s + ttl_ms / 1000 if ttl_ms >= 0 else FOREVER_S
+        return min(flight.sent_s + cap_s, expires_s), expires_s
+
+    # ---- flights ----
+
+    def _parts(self, ask: Ask, now_s: float) -> list[Entry | None]:
+        plan, resp = ask.plan, ask.reader.resp
+        find = self.store.find
+        if not plan.pieces:
+            return [find(resp, plan.name, plan.canonical, now_s)]
+        piece = piece_name(plan.name)
+        return [find(resp, piece, canonical, now_s) for canonical in plan.pieces]
+
+    def _fetch(self, ask: Ask, after: int, now_s: float) -> tuple[Flight, bytes]:
+        """The flight that brings what is missing, joined or new."""
+        plan = ask.plan
+        first = {key: i for i, key in reversed(list(enumerate(plan.keys)))}
+        wanted = [i for i in first.values() if ask.parts[i] is None]
+        wanted.sort()
+        read = flights.read_of_pieces(plan, wanted) if plan.pieces else plan.canonical
+        flight = self.traffic.join(read, after)
+        data = b""
+        if flight is not None:
+            self.insight.coalesced += 1
+        else:
+            self.insight.misses += 1
+            number = self.traffic.number + 1
+            if plan.pieces:
+                flight, data = flights.pieces(number, now_s, plan, wanted)
+            else:
+                flight, data = flights.single(number, now_s, plan, self._hash_ttls)
+            self._launched(flight, data)
+        flight.spell(ask)
+        return flight, data
+
+    def _ride(self, after: int, now_s: float) -> tuple[Flight, bytes]:
+        """A flight whose reply proves the cached parts current: one on its way, or a PING."""
+        flight = self.traffic.newest(after)
+        if flight is not None:
+            return flight, b""
+        flight, data = flights.check(self.traffic.number + 1, now_s)
+        return flight, self._launched(flight, data)
+
+    def _launched(self, flight: Flight, data: bytes) -> bytes:
+        self.traffic.left(flight)
+        self.lease.sent(flight.sent_s)
+        return data
+
+    def _abandon(self, flight: Flight, reason: Bypassed, out: Out) -> None:
+        """Who waits for it goes to D, and so does what the same clients asked later."""
+        for ask in tuple(flight.asks):
+            if ask.flight is flight:
+                self._to_direct(ask.reader.take_from(ask), reason, out)
+
+    def _to_direct(self, asks: list[Ask], reason: Bypassed, out: Out) -> None:
+        for ask in asks:
+            if ask.flight is not None:
+                self.withdraw(ask)
+            self.insight.bypass(reason)
+            out.direct.append(ask.waiter)
+
+    # ---- what T says ----
+
+    def _on_push(self, frame: bytes, out: Out) -> None:
+        parts = elements(b"*" + frame[1:])
+        if len(parts) != 2 or bulk(parts[0]) != b"invalidate":
+            out.fault = Fault.PROTOCOL  # also tracking-redir-broken: nothing is promised any more
+        elif parts[1] == NIL:
+            self.store.drop_all()
+            head = self.traffic.head
+            if head is not None and head.answered:
+                head.dirty.update(head.keys)
+        else:
+            for part in elements(parts[1]):
+                self._invalidated(bulk(part))
+
+    def _invalidated(self, key: bytes) -> None:
+        """A read whose reply comes after this push was made after the change: it stays joinable."""
+        self.store.drop_key(key)
+        self._dirty_head(key)
+
+    def _on_reply(self, frame: bytes, now_s: float, out: Out) -> None:
+        flight = self.traffic.head
+        if flight is None:
+            out.fault = Fault.PROTOCOL
+            return
+        if flight.at == 0:
+            self.lease.proved(flight.sent_s, flight.number)
+        step = flight.steps[flight.at]
+        flight.at += 1
+        if step is Step.READ or step is Step.PONG:
+            self._on_read(flight, frame, now_s, out)
+        else:
+            out.fault = flight.learn(step, frame)
+        if flight.done:
+            self.traffic.landed(flight)
+            self._keep(flight, now_s)
+
+    def _on_read(self, flight: Flight, frame: bytes, now_s: float, out: Out) -> None:
+        flight.take(frame)
+        self.traffic.answered(flight)
+        for ask in tuple(flight.asks):
+            if ask.flight is flight:
+                self._resolve(ask, flight, now_s, out)
+
+    def _resolve(self, ask: Ask, flight: Flight, now_s: float, out: Out) -> None:
+        if not self._still_current(ask):
+            self._redo(ask, now_s, out)
+            return
+        if flight.error and None in ask.parts:
+            if flight.error.startswith(TRANSIENT) or Step.QUEUED in flight.steps:
+                self._to_direct(ask.reader.take_from(ask), Bypassed.TRANSIENT, out)
+                return
+            reply = flight.error
+        else:
+            reply = self._compose(ask, flight, now_s)
+        ask.reader.answered(ask)
+        self.withdraw(ask)
+        out.answers.append((ask.waiter, reply))
+
+    def _redo(self, ask: Ask, now_s: float, out: Out) -> None:
+        """A cached part went while the others were read: all again, and what the client asked
+        later.
+        """
+        self.insight.torn_refetches += 1
+        asks = ask.reader.take_from(ask)
+        for one in asks:
+            self.withdraw(one)
+        for one in asks:
+            reason = self.obstacle(one.plan, now_s)
+            if reason is not None:
+                self._to_direct(asks, reason, out)
+                return
+        for one in asks:
+            match self.launch(one, now_s, whole=one is ask):
+                case Wait(data):
+                    out.write += data
+                case Answer(reply):
+                    out.answers.append((one.waiter, reply))
+
+    def _compose(self, ask: Ask, flight: Flight | None, now_s: float) -> bytes:
+        """The reply in the reader's RESP version, from cached parts and what the flight brought."""
+        plan, reader = ask.plan, ask.reader
+        brought = dict(zip(flight.keys, flight.values, strict=False)) if flight else {}
+        piece = piece_name(plan.name)
+        replies = []
+        for key, part in zip(plan.keys, ask.parts, strict=True):
+            if part is not None:
+                self.store.touch(part, reader.id, now_s)
+                replies.append(part.reply)
+            elif reader.resp == 2:
+                replies.append(to_resp2(piece, plan.canonical, brought[key]))
+            else:
+                replies.append(brought[key])
+        if plan.pieces:
+            return assembled(plan.name, replies)
+        if ask.parts[0] is not None:
+            self.store.alias(ask.parts[0], ask.raw, now_s)
+        return replies[0]
+
+    def _keep(self, flight: Flight, now_s: float) -> None:
+        """Store what a landed flight brought, where every rule allows it."""
+        if flight.error or not flight.keys:
+            return
+        rows = zip(flight.keys, flight.canonicals, flight.values, flight.ttls, strict=True)
+        for key, canonical, reply, ttl_ms in rows:
+            negative = ttl_ms == -2
+            self.insight.filled(key, negative)
+            if key in flight.dirty or not flight.storable(reply, ttl_ms):
+                continue
+            deadline_s, expires_s = self._deadline_s(flight, ttl_ms)
+            if len(reply) > self.options.max_entry_bytes:
+                _remember(self._oversize, canonical, deadline_s, OVERSIZE_KEPT)
+            elif now_s < deadline_s:
+                value = Value(key, canonical, reply, deadline_s, expires_s, negative)
+                self._put(flight, value, now_s)
+
+    def _put(self, flight: Flight, value: Value, now_s: float) -> None:
+        name = piece_name(flight.name)
+        for resp in sorted({spelling.resp for spelling in flight.spellings}):
+            entry = self.store.put(resp, name, value, now_s)
+            for spelling in flight.spellings:
+                if spelling.resp == resp and entry.live:
+                    entry.reader, entry.read_s = spelling.reader, spelling.asked_s
+                    if spelling.raw:
+                        self.store.alias(entry, spelling.raw, now_s)
+
+
+def _remember(kept: dict[bytes, float], key: bytes, until_s: float, kept_max: int) -> None:
+    """A small memory that forgets the oldest."""
+    kept.pop(key, None)
+    kept[key] = until_s
+    if len(kept) > kept_max:
+        del kept[next(iter(kept))]

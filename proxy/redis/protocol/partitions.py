@@ -1,0 +1,108 @@
+"""The caches of one route: one per (user, database), one byte budget, and the writes of all
+clients.
+
+A write by one user changes what another user reads, so W1, W3, W4 and W5 go to every partition that
+could hold the key: all users of the written database, or all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.redis.protocol.barriers import Barriers
+from proxy.redis.protocol.cache import Cache, Route
+from proxy.redis.protocol.insight import Insight, Report
+from proxy.redis.protocol.reader import Reader
+from proxy.redis.protocol.sieve import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from proxy.redis.protocol.actions import CacheOptions
+
+FOLD_ENTRIES_MAX = 20_000  # a report stays under ~10 ms
+
+
+class Partitions:
+    """Every cache of one route. `chance` gives numbers in [0, 1), for the jitter of deadlines."""
+
+    def __init__(self, options: CacheOptions, chance: Callable[[], float]) -> None:
+        self.options = options
+        self.budget = Budget(options.max_bytes)
+        self.insight = Insight()
+        self.barriers = Barriers()
+        self._route = Route(options, self.budget, self.insight, self.barriers, chance)
+        self._readers = 0
+        self._caches: dict[tuple[bytes, int], Cache] = {}
+        self._by_database: dict[int, list[Cache]] = {}
+
+    make_cache = Cache  # tests put a cache without one of the rules here
+
+    def partition(self, user: bytes, database: int) -> Cache:
+        """The cache of this user and database, made at first use."""
+        cache = self._caches.get((user, database))
+        if cache is None:
+            cache = self.make_cache(self._route)
+            self._caches[user, database] = cache
+            self._by_database.setdefault(database, []).append(cache)
+        return cache
+
+    def discard(self, user: bytes, database: int) -> None:
+        """Forget a partition whose last client is gone. Its tracking link must be closed."""
+        cache = self._caches.pop((user, database))
+        assert not len(cache.traffic), "link_lost comes first"
+        cache.store.drop_all()
+        self._by_database[database].remove(cache)
+
+    def reader(self, cache: Cache, resp: int) -> Reader:
+        """A new client's view of a partition."""
+        self._readers += 1
+        return Reader(cache, self._readers, resp)
+
+    def caches(self, database: int | None = None) -> Sequence[Cache]:
+        """The partitions of a database, or all of them."""
+        if database is None:
+            return tuple(self._caches.values())
+        return self._by_database.get(database, ())
+
+    def writing(self, database: int | None, keys: Sequence[bytes], no_stale: bool = False) -> None:
+        """W1, before the write's bytes reach a link. None: in every database (MOVE, COPY … DB)."""
+        self.barriers.up(keys)
+        for cache in self.caches(database):
+            cache.writing(keys, no_stale)
+
+    def written(self, database: int | None, keys: Sequence[bytes]) -> None:
+        """W3, before its reply reaches the client; also when its link is lost."""
+        for cache in self.caches(database):
+            cache.written(keys)
+        self.barriers.down(keys)
+
+    def flushing(self) -> None:
+        """W5: FLUSHDB, FLUSHALL, SWAPDB, RESTORE, DEBUG … before its bytes reach a link."""
+        self.barriers.up_all()
+        for cache in self.caches():
+            cache.flush()
+
+    def flushed(self) -> None:
+        """W5: answered, or its link is lost."""
+        for cache in self.caches():
+            cache.flush()
+        self.barriers.down_all()
+
+    def fence_all(self, now_s: float) -> list[tuple[Cache, bytes]]:
+        """W4 for a write whose keys nobody declared (EVAL without keys, MIGRATE, a module's
+        command).
+
+        After its acknowledgement, before that reaches the client: no reader of the route hits until
+        its tracking link has answered the PING. Result: what to write to which partition's T.
+        """
+        return [(cache, data) for cache in self.caches() if (data := cache.fence_all(now_s))]
+
+    def report(self) -> Report:
+        """Hits, misses, bypasses and the keys that stand out, over all partitions."""
+        stores = [cache.store for cache in self.caches()]
+        for store in stores:
+            store.fold_all(FOLD_ENTRIES_MAX)
+        negative = sum(store.negative.hits for store in stores)
+        positive = sum(store.positive.hits for store in stores)
+        return self.insight.report(positive + negative, negative)
