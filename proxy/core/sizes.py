@@ -19,7 +19,7 @@ _UNITS: dict[str, int] = {
     "gib": 1 << 30,
     "tib": 1 << 40,
 }
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]{0,3})", re.ASCII)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?) ?([A-Za-z]{0,3})", re.ASCII)
 EXPECTED = "a size such as 64MiB, 512KiB or 1GB, or a whole number of bytes"
 
 

@@ -197,8 +197,7 @@ def _dsn_values(text: str) -> dict[str, str]:
         values[match[1]] = value
         while position < len(text) and text[position].isspace():
             position += 1
-    # In libpq an empty value is "not given".
-    return {name: value for name, value in values.items() if value}
+    return values
 
 
 _DSN_KEY = re.compile(r"([^\s=]+)\s*=\s*")
@@ -364,7 +363,8 @@ def _build(values: dict[str, str]) -> PostgresUpstream:
     for name, value in values.items():
         if name in _FIELDS:
             target, read = _FIELDS[name]
-            fields[target] = read(name, value)
+            if value:  # an empty one is "not given"
+                fields[target] = read(name, value)
         elif name in _FIXED and value in _FIXED[name][0]:
             continue
         else:

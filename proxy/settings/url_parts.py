@@ -134,6 +134,6 @@ def split_query(query: str) -> list[tuple[str, str]]:
         name, equals, value = part.partition("=")
         name = percent_decode(name, "a parameter's name")
         if not equals:
-            raise UrlError(f"{shown_name(name)}parameters are written name=value, joined by &")
+            raise UrlError("parameters are written name=value, joined by &")
         pairs.append((name, percent_decode(value, shown_name(name).rstrip(": ") or "a parameter")))
     return pairs
