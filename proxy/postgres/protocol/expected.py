@@ -13,7 +13,6 @@ know: sockets, timers, how a loss is judged.
 """
 
 from collections import deque
-from collections.abc import Callable
 
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
@@ -22,6 +21,10 @@ from proxy.postgres.protocol.framing import EVERY_REPLY, FEW_REPLIES, Mark, scan
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HELD_BYTES_MAX = 64 << 10
 RAW_BYTES_MIN = 256 << 10  # a longer message is not kept until it is whole
@@ -149,6 +152,28 @@ class Expected:
         return units
 
     # -- from the link
+
+    def whole_answer(self, data: bytes) -> bool:
+        """True if the chunk is all of the one answer owed, and taught nothing: pass it on as it is.
+
+        The commonest case, told cheaply; nothing has happened when it is False: then feed().
+        """
+        inflight = self.inflight
+        if len(inflight) != 1 or self._watching or self._carry or self._raw_left:
+            return False
+        unit = inflight[0]
+        if unit.skip or unit.read_only or unit.held_bytes or unit.on_done is not None:
+            return False
+        marks = self._marks
+        marks.clear()
+        end, _ = scan(data, 0, FEW_REPLIES, marks)
+        if end != len(data) or len(marks) != 1 or marks[0][0] != _READY or marks[0][2] != end:
+            return False
+        inflight.popleft()
+        status = data[end - 1]
+        self._finish(unit, status)
+        self.status = status
+        return True
 
     def feed(self, data: bytes) -> list[bytes]:
         """What the client gets now, in order. `data` is the next chunk of the server's bytes.

@@ -8,7 +8,6 @@ sessions beyond the callable that takes the bytes, how a loss is judged.
 """
 
 import asyncio
-from collections.abc import Callable
 from enum import Enum, auto
 
 from proxy.core.errors import PeerProtocolError, UpstreamUnavailable
@@ -16,9 +15,13 @@ from proxy.core.reasons import Reason
 from proxy.net.drain import LastWords
 from proxy.net.tls import TruncatedStream
 from proxy.postgres.protocol import messages
-from proxy.postgres.protocol.fingerprint import Identity
 from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
-from proxy.postgres.runtime.options import Host
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.postgres.runtime.options import Host
+    from proxy.postgres.protocol.fingerprint import Identity
+    from collections.abc import Callable
 
 ANSWER_BYTES_MAX = 8 << 20  # of all that the proxy asks for itself
 

@@ -156,13 +156,18 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         gatherer = self.gatherer
+        if self._direct:
+            unit = gatherer.whole_query(data)
+            if unit is not None:
+                self._send_new(unit, data)
+                return
         try:
             pieces = gatherer.feed(data)
         except PeerProtocolError as error:
             self._violated(error)
             return
-        for unit, part, last in pieces:
-            if self._direct and unit is not None and not unit.started and last:
+        for unit, part, last in pieces:  # type: ignore[assignment]
+            if self._direct and unit is not None and last and not unit.started:
                 self._send_new(unit, part)
             else:
                 self._place(unit, part, last)
@@ -346,6 +351,12 @@ class Session(asyncio.Protocol):
         """The next bytes of the server."""
         expected = self.expected
         try:
+            if expected.whole_answer(data):
+                if self.phase is Phase.READY:
+                    self.transport.write(data)  # type: ignore[union-attr]
+                if self._queue or self.phase is Phase.LEAVING:
+                    self._at_boundary()
+                return
             out = expected.feed(data)
         except PeerProtocolError as error:
             assert self.link is not None

@@ -59,7 +59,7 @@ class Upstream:
         self._route = route
         self._loop = asyncio.get_running_loop()
         self._turns = asyncio.Semaphore(pool.connect_parallel)
-        self._rate = RateLimit(pool.connects_per_s, max(pool.size, 10), self._loop.time())
+        self._rate = RateLimit(pool.connects_per_s, max(pool.size, 10))
         self._backoff = Backoff(0.05, BACKOFF_LONGEST_S)
         self._not_before_s = 0.0
         self._recovered = asyncio.Event()

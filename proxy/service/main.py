@@ -1,0 +1,84 @@
+"""One process of Backstay: start, serve, drain, stop.
+
+    start   routes are made, listeners opened; a taken port or a bad certificate ends here
+    serve   until SIGTERM or SIGINT
+    drain   no new clients; sessions end at their next boundary, `drain_s` at most
+    stop    what is left is ended
+
+A second signal skips the rest of the drain.
+"""
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable
+
+import uvloop
+
+from proxy.core.events import Events
+from proxy.observe import log
+from proxy.service.routes import Routes, unreachable
+from proxy.settings.model import Settings
+
+EX_UNAVAILABLE = 69
+
+
+def run(
+    settings: Settings,
+    require_upstream: bool = False,
+    reload: Callable[[], Settings] | None = None,
+) -> int:
+    """Run until told to stop; the exit code. Raises ConfigError for what only starting shows.
+
+    `reload` reads the settings again, for SIGHUP.
+    """
+    told = settings.log
+    log.configure(log.LogOptions(level=told.level, format=told.format, sql=told.sql))
+    events = log.events(log.get_logger())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, require_upstream, events))
+
+
+async def _serve(settings: Settings, require_upstream: bool, events: Events) -> int:
+    routes = Routes(settings, events, random.Random())
+    if require_upstream:
+        missing = await unreachable(settings)
+        if missing:
+            events("upstream_missing", level="error", routes=missing)
+            return EX_UNAVAILABLE
+    stop = asyncio.Event()
+    now = asyncio.Event()
+    _on_signals(stop, now)
+    await routes.start()
+    events("started", listeners=routes.addresses)
+    try:
+        await stop.wait()
+        events("draining", drain_s=settings.drain_s)
+    finally:
+        await _stop(routes, settings.drain_s, now)
+    events("stopped")
+    return 0
+
+
+def _on_signals(stop: asyncio.Event, now: asyncio.Event) -> None:
+    """SIGTERM and SIGINT: first drain, then stop at once."""
+
+    def told() -> None:
+        if stop.is_set():
+            now.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+
+
+async def _stop(routes: Routes, drain_s: float, now: asyncio.Event) -> None:
+    """Drain, unless told to hurry."""
+    draining = asyncio.ensure_future(routes.stop(drain_s))
+    hurry = asyncio.ensure_future(now.wait())
+    await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        routes.kill()
+    hurry.cancel()
+    await draining
