@@ -178,6 +178,7 @@ def test_broken_client_bodies(read):
         lambda: m.read_negotiation(b"\0\4\0\0\0\0\0\0"),
         lambda: m.read_negotiation(b"\0\3\0\0\0\0\0\2a\0"),
         lambda: m.read_negotiation(b"\0\3\0\0\xff\xff\xff\xffa\0b\0"),
+        lambda: m.read_negotiation(b"\0\3\0\0\xff\xff\xff\xff\0"),
         lambda: m.data_row(b""),
         lambda: m.data_row(b"\0\1"),
         lambda: m.data_row(b"\0\1\0\0\0\5abc"),
