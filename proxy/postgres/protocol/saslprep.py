@@ -1,8 +1,8 @@
 """SASLprep of passwords, as PostgreSQL does it on both sides.
 
 Source: RFC 4013 (a profile of RFC 3454) and pg_saslprep: ASCII is taken as it is, and a password
-that is no UTF-8 or holds what the profile prohibits is used raw. As there, what is prohibited is looked
-for before NFKC, not after it.
+that is no UTF-8 or holds what the profile prohibits is used raw. As there, what is prohibited is
+looked for before NFKC, not after it.
 """
 
 import stringprep
