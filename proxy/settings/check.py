@@ -99,6 +99,14 @@ def _original(path: Path, indexes: _Indexes) -> Path:
 # ---- files the settings name --------------------------------------------------------------------
 
 
+_TLS_FILES = {
+    "disable": (),
+    "allow": ("cert", "key"),
+    "require": ("cert", "key"),
+    "verify-ca": ("cert", "key", "client_ca"),
+}
+
+
 def _unreadable_files(settings: Settings) -> Iterator[Problem]:
     for path, file in _named_files(settings):
         why = why_unreadable(file)
@@ -110,9 +118,9 @@ def _named_files(settings: Settings) -> Iterator[tuple[Path, File]]:
     """Certificates and keys. Files of secrets were read before."""
     for kind in ("postgres", "redis"):
         for i, route in enumerate(getattr(settings, kind)):
-            for name in ("cert", "key", "client_ca"):
+            for name in _TLS_FILES[route.tls.mode]:
                 file = getattr(route.tls, name)
-                if file is not None and route.tls.mode != "disable":
+                if file is not None:
                     yield (kind, i, "tls", name), file
             for file in route.upstream.files:
                 yield (kind, i, "upstream"), File(file)
@@ -123,14 +131,15 @@ def _named_files(settings: Settings) -> Iterator[tuple[Path, File]]:
 
 def _from_pydantic(document: Document, error: Any) -> Mistake:
     path: Path = tuple(error["loc"])
+    at_key = document.keys.get(path) or _place(document, path)
     if error["type"] == "extra_forbidden":
-        mark = document.keys.get(path) or _place(document, path)
-        return mark, path, f"unknown setting{_suggestion(path)}"
+        return at_key, path, f"unknown setting{_suggestion(path)}"
+    if error["type"] == "missing":  # the key may be there, with nothing behind it
+        return at_key, path, "required"
     return _place(document, path), path, _expected(error)
 
 
 _MESSAGES = {
-    "missing": "required",
     "greater_than": "expected more than {gt}",
     "greater_than_equal": "expected at least {ge}",
     "less_than_equal": "expected at most {le}",
@@ -140,9 +149,6 @@ _MESSAGES = {
     "model_attributes_type": "expected a mapping of settings (name: value)",
     "dict_type": "expected a mapping (name: value)",
     "tuple_type": "expected a list (lines that start with -)",
-    "string_too_short": "expected at least {min_length} characters",
-    "string_too_long": "expected at most {max_length} characters",
-    "too_short": "expected at least {min_length} entries",
     "too_long": "expected at most {max_length} entries",
 }
 
@@ -154,7 +160,7 @@ def _expected(error: Any) -> str:
         return str(context["error"])
     message = _MESSAGES.get(error["type"])
     assert message is not None, f"no words for pydantic's {error['type']}"
-    return message.format_map(context).replace("at least 1 entries", "at least one entry")
+    return message.format_map(context)
 
 
 def _suggestion(path: Path) -> str:

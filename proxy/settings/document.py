@@ -70,7 +70,9 @@ def read_document(text: str, file: str, env: Mapping[str, str]) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Mark(file, mark.line + 1, mark.column + 1) if mark else Mark(file)
-        document.mistakes.append(((), place, f"not YAML: {_safe(error)}"))
+        inside = mark is not None and text[mark.index - 1 : mark.index + 1] == "${"
+        hint = "; inside { } or [ ] put quotes around ${…}" if inside else ""
+        document.mistakes.append(((), place, f"not YAML: {_safe(error)}{hint}"))
     except yaml.YAMLError:
         message = "not YAML: control characters are not allowed"
         document.mistakes.append(((), Mark(file), message))
@@ -86,7 +88,7 @@ def read_document(text: str, file: str, env: Mapping[str, str]) -> Document:
 def _safe(error: yaml.MarkedYAMLError) -> str:
     """PyYAML's own words, except where they quote the text."""
     problem = error.problem or "unreadable"
-    return re.sub(r" (['\"]).*\1", "", problem, flags=re.DOTALL)
+    return re.sub(r" '(?!<|.')[^']*'", "", problem)  # '<scalar>' and single characters stay
 
 
 class _Walker:

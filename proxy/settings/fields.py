@@ -124,11 +124,17 @@ def _text(value: object) -> object:
     raise ValueError("expected text; put it in quotes")
 
 
+def _pattern(value: object) -> object:
+    if not 1 <= len(str(_text(value))) <= 1024:
+        raise ValueError("expected a pattern of 1 to 1024 characters")
+    return value
+
+
 Name = Annotated[str, BeforeValidator(_name)]
 SqlState = Annotated[str, BeforeValidator(_sqlstate)]
 File = Annotated[Path, BeforeValidator(_file)]
 Secret = Annotated[SecretStr, BeforeValidator(_text)]
-Pattern = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=1024)]
+Pattern = Annotated[str, BeforeValidator(_pattern)]
 
 
 def _postgres_secret(value: object) -> object:
@@ -242,21 +248,22 @@ def _one_or_many(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+def _some(value: object) -> object:
+    if value in ([], ()):
+        raise ValueError("expected at least one address")
+    return _one_or_many(value)
+
+
 _LISTEN_SCHEMA = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 )
-PostgresListen = Annotated[
-    tuple[Annotated[ListenAddress, PlainValidator(_postgres_listen)], ...],
-    BeforeValidator(_one_or_many),
-    Field(max_length=LISTEN_MAX),
-    _LISTEN_SCHEMA,
-]
-Listen = Annotated[
-    tuple[Annotated[ListenAddress, PlainValidator(_listen)], ...],
-    BeforeValidator(_one_or_many),
-    Field(max_length=LISTEN_MAX),
-    _LISTEN_SCHEMA,
-]
+_Addresses = tuple[Annotated[ListenAddress, PlainValidator(_listen)], ...]
+_PostgresAddresses = tuple[Annotated[ListenAddress, PlainValidator(_postgres_listen)], ...]
+_MANY = Field(max_length=LISTEN_MAX)
+
+PostgresListen = Annotated[_PostgresAddresses, BeforeValidator(_some), _MANY, _LISTEN_SCHEMA]
+RedisListen = Annotated[_Addresses, BeforeValidator(_some), _MANY, _LISTEN_SCHEMA]
+AdminListen = Annotated[_Addresses, BeforeValidator(_one_or_many), _MANY, _LISTEN_SCHEMA]
 
 
 # ---- upstreams ----------------------------------------------------------------------------------

@@ -18,14 +18,15 @@ from pydantic import (
 )
 
 from proxy.settings.fields import (
+    AdminListen,
     File,
-    Listen,
     Name,
     Number,
     Pattern,
     PostgresListen,
     PostgresSecret,
     PostgresTarget,
+    RedisListen,
     RedisTarget,
     Secret,
     Size,
@@ -202,7 +203,6 @@ class PostgresRoute(Section):
         "host:port, *:port, [IPv6]:port, or a directory for a Unix socket (its file is "
         ".s.PGSQL.6432; directory:port for another number), or a list of them. Port 0: any free.",
         reloadable=False,
-        min_length=1,
         validate_default=True,
     )
     # Before `upstream`: a validator sees only the fields declared above its own.
@@ -342,12 +342,11 @@ class RedisRoute(Section):
     model_config = ConfigDict(json_schema_extra=_upstream_or_file)
 
     name: Name = setting("cache", "The route's name in logs and metrics.", reloadable=False)
-    listen: Listen = setting(
+    listen: RedisListen = setting(
         "127.0.0.1:6380",
         "host:port, *:port, [IPv6]:port, the path of a Unix socket, or a list of them. "
         "Port 0: any free.",
         reloadable=False,
-        min_length=1,
         validate_default=True,
     )
     # Before `upstream`: a validator sees only the fields declared above its own.
@@ -416,7 +415,7 @@ class RedisRoute(Section):
 class Admin(Section):
     """The admin port: health, metrics, status, dashboard."""
 
-    listen: Listen = setting(
+    listen: AdminListen = setting(
         "127.0.0.1:9127",
         "host:port, *:port, [IPv6]:port, the path of a Unix socket, or a list of them. "
         "[]: no admin port.",
