@@ -1,0 +1,358 @@
+"""A client with a link of its own, for as long as it has state on it.
+
+`ExclusiveLink` is the connection, `ExclusiveSession` the client's time with it: commands go out as
+they come, `ExclusiveState` (protocol/expected.py) keeps the books, and when nothing is owed and
+nothing is held the link goes back to the pool. When the link dies the session says what it must
+and, if something is left to restore, moves to another link without the client noticing.
+"""
+
+from typing import TYPE_CHECKING
+
+from proxy.core.errors import ProxyError, UpstreamRefused, UpstreamUnavailable
+from proxy.core.reasons import Reason
+from proxy.redis.protocol import say
+from proxy.redis.protocol.expected import ExclusiveState, Expected, LossTerms, Sort
+from proxy.redis.protocol.login import LinkIdentity, hello_reply
+from proxy.redis.protocol.restore import introduce, restore
+from proxy.redis.runtime.batch import Batch
+from proxy.redis.runtime.blocking import block_s, with_remaining
+from proxy.redis.runtime.options import Replay
+from proxy.redis.runtime.upstream import UpstreamLink
+
+if TYPE_CHECKING:
+    from proxy.redis.runtime.client import ClientConnection
+    from proxy.redis.runtime.pool import ExclusivePool
+
+_PING = b"*1\r\n$4\r\nPING\r\n"
+
+
+class ExclusiveLink(UpstreamLink):
+    """A link for one owner at a time; `owner` None: parked, being reset, or on its way out."""
+
+    def __init__(self, identity: LinkIdentity, pool: "ExclusivePool") -> None:
+        super().__init__(identity)
+        self.owner: ExclusiveSession | None = None
+        self.checked_s = 0.0
+        self._pool = pool
+        self._forgotten = False
+        self._partial: list[bytes] = []
+        self._partial_bytes = 0
+        self.streaming = False
+
+    @property
+    def reply_in_progress(self) -> bool:
+        """Part of a reply has arrived."""
+        return self._partial_bytes > 0 or self.streaming
+
+    def frames_received(self, chunk: bytes, ends: list[int]) -> None:
+        owner = self.owner
+        if owner is None:
+            self.abort(Reason.LINK_UNCLEAN, "the upstream spoke without being asked")
+            return
+        if self._partial and ends:
+            shift = self._partial_bytes
+            self._partial.append(chunk)
+            chunk = b"".join(self._partial)
+            self._partial, self._partial_bytes = [], 0
+            ends = [end + shift for end in ends]
+        start = 0
+        for end in ends:
+            if self.streaming:
+                self.streaming = False
+                owner.stream_ended(chunk[start:end])
+            else:
+                owner.frame(chunk[start:end])
+            start = end
+        rest = chunk[start : len(chunk) - len(self.scanner.carry)]
+        if rest:
+            self._keep(rest, owner)
+        owner.frames_done()
+
+    def _keep(self, part: bytes, owner: "ExclusiveSession") -> None:
+        if self.streaming:
+            owner.stream(part)
+            return
+        self._partial.append(part)
+        self._partial_bytes += len(part)
+        if self._partial_bytes > owner.reply_hold_bytes:
+            self.streaming = True
+            owner.stream(b"".join(self._partial))
+            self._partial, self._partial_bytes = [], 0
+
+    def link_lost(self, unsent_bytes: int) -> None:
+        self.forget()
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.link_lost(self, unsent_bytes)
+
+    def forget(self) -> None:
+        """Gives its place in the pool free, once."""
+        if not self._forgotten:
+            self._forgotten = True
+            self._pool.forgotten()
+
+
+class ExclusiveSession:
+    """A client's time on an exclusive link."""
+
+    def __init__(self, client: "ClientConnection") -> None:
+        self.client = client
+        self.state = ExclusiveState()
+        self.link: ExclusiveLink | None = None
+        self.reply_hold_bytes = client.route.options.limits.reply_hold_bytes
+        self._options = client.route.options
+        self._loop = client.route.loop
+        self._heard_s = 0.0
+        self._stream_head = b""
+        self._stream_shown = False
+
+    # -- beginning ---------------------------------------------------------------------------
+
+    async def begin(self, data: bytes, args: list[bytes]) -> None:
+        """Takes a link and sends the command that needs it; says why not, if there is none."""
+        client = self.client
+        try:
+            link = await client.route.pool.take(self._identity())
+        except UpstreamRefused as error:
+            client.say(error.wire or say.upstream_down(str(error)))
+            return
+        except ProxyError as error:
+            client.route.counters.not_executed += 1
+            client.say(say.upstream_down(str(error)))
+            return
+        client.route.counters.exclusive_taken += 1
+        self._attach(link)
+        if client.closed:
+            self.client_gone()
+            return
+        client.exclusive = self
+        link.write(introduce(self.state, client.session))
+        client.command_on_exclusive(data, args)
+
+    def _identity(self) -> LinkIdentity:
+        session = self.client.session
+        return LinkIdentity(session.credential, session.db, session.resp)
+
+    def _attach(self, link: ExclusiveLink) -> None:
+        self.link = link
+        link.owner = self
+        self._heard_s = self._loop.time()
+
+    # -- commands ----------------------------------------------------------------------------
+
+    @property
+    def owes(self) -> bool:
+        """The client is owed a reply."""
+        return any(entry.sort is not Sort.OWN for entry in self.state.expected)
+
+    def forward(self, data: bytes, args: list[bytes], *, blocking: bool = False) -> Expected:
+        """Sends a command on the link and notes what is due for it."""
+        now_s = self._loop.time()
+        muted = self.client.session.mutes()
+        entry = self.state.sent(data, args, muted=muted, blocking=blocking)
+        timeout_s = self._options.command_timeout_s
+        if entry.sort in (Sort.BLOCKING, Sort.WAIT):
+            blocked_s = block_s(args)
+            entry.deadline_s = None if not blocked_s else now_s + blocked_s + timeout_s
+        else:
+            entry.deadline_s = now_s + timeout_s
+        if self.link is not None:
+            self.link.write(data)
+        return entry
+
+    def answer(self, line: bytes) -> None:
+        """A reply of the proxy's own, in its turn."""
+        if self.client.session.mutes():
+            return
+        if not self.state.expected:
+            self.client.deliver(line)
+            return
+        entry = Expected(Sort.PLAIN, b"", b"", canned=line)
+        self.state.expected.append(entry)
+
+    # -- replies -----------------------------------------------------------------------------
+
+    def frame(self, frame: bytes) -> None:
+        """A whole frame from the link."""
+        expected = self.state.expected
+        head = expected[0] if expected else None
+        if self.state.received(frame, self.client.session):
+            if head is not None and head.name == b"HELLO" and frame[:1] in b"*%":
+                frame = hello_reply(frame, self.client.id)
+            self.client.deliver(frame)
+        if expected and expected[0].canned is not None:
+            self._say_canned()
+
+    def _say_canned(self) -> None:
+        expected = self.state.expected
+        while expected and expected[0].canned is not None:
+            self.client.deliver(expected.popleft().canned or b"")
+
+    def stream(self, part: bytes) -> None:
+        """Part of a reply too large to be held back."""
+        if not self._stream_head:
+            self._stream_head = part[:64]
+            head = self.state.expected[0] if self.state.expected else None
+            self._stream_shown = head is None or not (head.muted or head.sort is Sort.OWN)
+        if self._stream_shown:
+            self.client.deliver(part)
+
+    def stream_ended(self, part: bytes) -> None:
+        """The end of it."""
+        head, self._stream_head = self._stream_head, b""
+        self.state.received(head, self.client.session)
+        if self._stream_shown:
+            self.client.deliver(part)
+        self._say_canned()
+
+    def frames_done(self) -> None:
+        """All frames of a chunk have been dealt with."""
+        if self.link is not None and self.state.is_clean:
+            self.detach()
+        self.client.flush()
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def detach(self) -> None:
+        """Gives the link back. Session state lives on in the client."""
+        link, self.link = self.link, None
+        if self.client.exclusive is self:
+            self.client.exclusive = None
+            self.client.wait()
+        if link is not None:
+            link.owner = None
+            self.client.route.pool.give_back(link)
+
+    def client_gone(self) -> None:
+        """The client hung up. A wait must not go on in its name: it might take an element."""
+        link, self.link = self.link, None
+        if link is None:
+            return
+        link.owner = None
+        if self.state.expected or self.state.opaque:
+            link.abort(Reason.CLIENT_CLOSED, "the client hung up")
+        else:
+            self.client.route.pool.give_back(link)
+
+    def pause(self, paused: bool) -> None:
+        """The client reads slowly: so do we."""
+        if self.link is not None and self.link.transport is not None:
+            if paused:
+                self.link.transport.pause_reading()
+            else:
+                self.link.transport.resume_reading()
+
+    def sweep(self, now_s: float) -> None:
+        """Deadlines and pings, once every tenth of a second."""
+        link = self.link
+        if link is None:
+            return
+        if link.heard:
+            link.heard = False
+            self._heard_s = now_s
+        quiet_s = now_s - self._heard_s
+        if self.state.expected:
+            deadline_s = self.state.expected[0].deadline_s
+            timeout_s = self._options.command_timeout_s
+            if deadline_s is not None and now_s > deadline_s and quiet_s > timeout_s:
+                link.abort(Reason.COMMAND_TIMEOUT, f"no reply within {timeout_s:g} s")
+        elif quiet_s > self._options.ping_s and not (self.state.multi or self.state.opaque):
+            self._heard_s = now_s
+            self.state.own(_PING)
+            self.state.expected[-1].deadline_s = now_s + self._options.command_timeout_s
+            link.write(_PING)
+
+    # -- loss --------------------------------------------------------------------------------
+
+    def link_lost(self, link: ExclusiveLink, unsent_bytes: int) -> None:
+        """Settles what was on the link; restores what can be restored."""
+        self.link = None
+        client = self.client
+        client.route.link_lost("exclusive", link, len(self.state.expected))
+        if client.closed:
+            return
+        if link.streaming and self._stream_shown:
+            client.close_for(Reason.RESULT_INTERRUPTED)
+            return
+        if self.state.opaque or any(b"REDIRECT" in kept for kept in self.state.kept.values()):
+            client.close_for(Reason.STATE_NOT_RESTORABLE)
+            return
+        reads = self._options.replay is Replay.READS
+        terms = LossTerms(unsent_bytes, link.reply_in_progress, reads)
+        outcome = self.state.settle(client.route.table, link.lost_text, terms)
+        client.session.lost_transaction(multi=self.state.multi, watching=self.state.watching)
+        self.state.forget_transaction()
+        client.route.counters.unknown += sum(
+            (entry.canned or b"").startswith(b"-UPSTREAMLOST") for entry in outcome
+        )
+        self._carry_on(outcome)
+
+    def _carry_on(self, outcome: list[Expected]) -> None:
+        client = self.client
+        while outcome and outcome[0].canned is not None:
+            client.deliver(outcome.pop(0).canned or b"")
+        needs_link = any(
+            entry.sort in (Sort.SUBSCRIPTION, Sort.BLOCKING) for entry in outcome
+        )
+        if self.state.lasts or needs_link:
+            client.work(self._move(outcome), "move an exclusive session")
+        else:
+            client.exclusive = None
+            client.wait()
+            self._hand_over(outcome)
+        client.flush()
+
+    def _hand_over(self, outcome: list[Expected]) -> None:
+        """What is left are reads: any link will do for these."""
+        client = self.client
+        client.lane = client.lane_for(bulk=False)
+        for entry in outcome:
+            batch = Batch(client.mute if entry.muted else client, entry.request, 1)
+            batch.canned = entry.canned
+            batch.attempts = entry.attempts - 1
+            client.route.counters.resent += entry.canned is None
+            client.send(client.lane, batch)
+
+    async def _move(self, outcome: list[Expected]) -> None:
+        """Goes over to another link: at once, or for subscribers whenever there is one."""
+        client = self.client
+        while not client.closed:
+            try:
+                link = await client.route.pool.take(self._identity())
+                break
+            except UpstreamUnavailable as error:
+                if not self.state.lasts:
+                    self._give_up(outcome, str(error))
+                    return
+            except ProxyError:
+                client.close_for(Reason.LOGIN_REFUSED)
+                return
+        else:
+            return
+        self._attach(link)
+        link.write(restore(self.state, client.session))
+        if self.state.subscribed:
+            client.route.counters.resubscribed += 1
+        for entry in outcome:
+            self._send_again(entry, link)
+        if b"TRACKING" in self.state.kept and client.session.resp == 3:
+            client.deliver(say.NULL_INVALIDATE[3])  # what it has cached may have changed meanwhile
+
+    def _send_again(self, entry: Expected, link: ExclusiveLink) -> None:
+        now_s = self._loop.time()
+        if entry.canned is None and entry.sort is Sort.BLOCKING:
+            entry.request = with_remaining(entry, now_s, self._options.command_timeout_s)
+        elif entry.canned is None:
+            entry.deadline_s = now_s + self._options.command_timeout_s
+        self.state.expected.append(entry)
+        if entry.canned is None:
+            self.client.route.counters.resent += 1
+            link.write(entry.request)
+
+    def _give_up(self, outcome: list[Expected], why: str) -> None:
+        client = self.client
+        client.exclusive = None
+        for entry in outcome:
+            if not entry.muted:
+                client.deliver(entry.canned or say.upstream_down(why))
+

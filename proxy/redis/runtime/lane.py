@@ -1,0 +1,357 @@
+"""A lane: one shared link at a time between many clients and the upstream, and its queue.
+
+A lane belongs to one partition (user, database), one RESP version and one weight (data or bulk).
+It dials when somebody needs it, dials again when its link is lost, and knows what becomes of the
+commands that were on it. What is submitted in one turn of the loop leaves in one write.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from proxy.core.backoff import Backoff
+from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
+from proxy.core.reasons import Reason
+from proxy.redis.protocol.aftermath import Lost, Piece, settle
+from proxy.redis.protocol.framing import CommandScanner
+from proxy.redis.protocol.login import Greeting, LinkIdentity
+from proxy.redis.protocol.verdict import Kind, Transient, transient
+from proxy.redis.runtime.batch import NEVER_S, Batch
+from proxy.redis.runtime.hold import HoldQueue, answer_down
+from proxy.redis.runtime.link import DataLink
+from proxy.redis.runtime.options import Replay
+from proxy.redis.runtime.upstream import open_link
+
+if TYPE_CHECKING:
+    from proxy.redis.runtime.route import RedisRoute
+
+RETRY_AFTER_S = 0.1  # a command answered by LOADING and the like
+ROLE_PAUSE_S = 30.0  # after a second READONLY it is simply a replica; no more looking around
+PING = b"*1\r\n$4\r\nPING\r\n"
+
+
+class _Nobody:
+    """Takes the replies to the proxy's own pings."""
+
+    closed = False
+
+    def deliver(self, data: bytes) -> None: ...
+    def finished(self, batch: Batch) -> None: ...
+    def flush(self) -> None: ...
+    def close_for(self, reason: Reason) -> None: ...
+    def replaced(self, batch: Batch, batches: list[Batch]) -> None: ...
+
+    def stall(self, batch: Batch) -> bool:
+        return False
+
+
+NOBODY = _Nobody()
+
+
+class Lane:
+    """See the module."""
+
+    def __init__(
+        self, route: "RedisRoute", identity: LinkIdentity, label: str, *, bulk: bool
+    ) -> None:
+        self.route = route
+        self.bulk = bulk
+        self.options = route.options
+        self.identity = identity
+        self.label = label
+        self.link: DataLink | None = None
+        self.greeting: Greeting | None = None
+        self.clients = 0  # that may send here at any moment
+        limits = route.options.limits
+        self.queue = HoldQueue(limits.hold_commands_max, limits.hold_bytes_max)
+        self._inflight_commands_max = limits.link_inflight_commands_max
+        self._inflight_bytes_max = limits.link_inflight_bytes_max
+        self._loop = route.loop
+        self._scheduled = False
+        self._dialling: asyncio.Task[None] | None = None
+        self._ready: list[asyncio.Future[Greeting]] = []
+        self._backoff = Backoff(
+            route.options.backoff_shortest_s, route.options.backoff_longest_s
+        )
+        self._retiring: set[DataLink] = set()
+        self._replica_until_s = 0.0
+        self._heard_s = 0.0
+        self._used_s = 0.0
+        self.why_away = "the upstream is not connected"
+
+    # -- the hot path ------------------------------------------------------------------------
+
+    def submit(self, batch: Batch) -> None:
+        """Takes a batch; it is written at the end of this turn, or when there is a link."""
+        if self.link is None:
+            if self.queue.is_full:
+                batch.canned = None
+                self.route.counters.hold_refused += batch.left
+                answer_down(batch, "the hold queue is full; try again later")
+                return
+            batch.due_s = self._loop.time() + self.options.hold_s
+        self.queue.append(batch)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def wake(self) -> None:
+        """There may be room now for what is queued."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        link = self.link
+        if link is None:
+            self._dial()
+            return
+        room = self._inflight_commands_max - link.inflight_commands
+        space = self._inflight_bytes_max - link.inflight_bytes
+        if link.write_paused or room <= 0 or space <= 0:
+            return
+        batches = self.queue.take(room, space)
+        if batches:
+            link.send(batches, self._loop.time())
+
+    # -- dialling ----------------------------------------------------------------------------
+
+    def ready(self) -> "asyncio.Future[Greeting]":
+        """The greeting of the lane's link, once it is up. Fails with the ProxyError of the dial."""
+        future: asyncio.Future[Greeting] = self._loop.create_future()
+        if self.link is not None and self.greeting is not None:
+            future.set_result(self.greeting)
+        else:
+            self._ready.append(future)
+            self._dial()
+        return future
+
+    def _dial(self) -> None:
+        if self._dialling is None and self.link is None:
+            try:
+                self._dialling = self.route.tasks.start(self._connect(), f"dial {self.label}")
+            except LimitExceeded as error:
+                self._fail_waiting(error)
+
+    @property
+    def _needed(self) -> bool:
+        self._ready = [future for future in self._ready if not future.done()]
+        return bool(self.queue or self.clients or self._ready)
+
+    async def _connect(self) -> None:
+        """Dials until there is a link, a refusal, or nobody left who needs one."""
+        try:
+            while self._needed and self.link is None:
+                await asyncio.sleep(self._backoff.next_delay_s(self.route.rng))
+                await self.route.dial_permit()
+                try:
+                    await self._connect_once()
+                except UpstreamUnavailable as error:
+                    self.why_away = str(error)
+                    self.route.dial_failed(self.label, error)
+                except ProxyError as error:
+                    self._refused(error)
+                    return
+        finally:
+            self._dialling = None
+
+    async def _connect_once(self) -> None:
+        limit = self.options.limits.reply_hold_bytes
+        link = await open_link(DataLink(self.identity, self, limit), self.options)
+        self.link = link
+        self.greeting = link.greeting
+        self._backoff.reset()
+        self._heard_s = self._used_s = self._loop.time()
+        self.route.dial_succeeded(self.label, link)
+        for future in self._ready:
+            if not future.done():
+                future.set_result(link.greeting)
+        self._ready = []
+        self.wake()
+
+    def _refused(self, error: ProxyError) -> None:
+        """The upstream does not let us in; waiting does not help. Tell everybody who waits."""
+        self.why_away = str(error)
+        self._fail_waiting(error)
+        self.route.events(
+            "redis_login_refused", level="error", route=self.options.name, lane=self.label,
+            reason=error.reason, error=str(error),
+        )  # fmt: skip
+        self.route.login_refused(self, error)
+        for batch in self.queue.take(1 << 60, 1 << 60):
+            answer_down(batch, str(error))
+            if isinstance(error, UpstreamRefused):
+                batch.taker.close_for(Reason.LOGIN_REFUSED)
+
+    def _fail_waiting(self, error: ProxyError) -> None:
+        waiting, self._ready = self._ready, []
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+
+    # -- loss --------------------------------------------------------------------------------
+
+    def link_lost(self, link: DataLink, unsent_bytes: int) -> None:
+        """Settles everything that was on the link, and sees to the next one."""
+        self._retiring.discard(link)
+        if link is self.link:
+            self.link = None
+        elif link.given_bytes == 0 or not link.inflight:
+            return
+        now_s = self._loop.time()
+        self.why_away = link.lost_text
+        self.route.link_lost(self.label, link, len(link.inflight))
+        replacements = self._settle(link, unsent_bytes)
+        due_s = now_s + self.options.hold_s
+        for batch in replacements:
+            batch.due_s = due_s
+        self.queue.put_back(replacements)
+        self.queue.set_due(due_s)
+        self._speak()
+        if self._needed:
+            self._dial()
+
+    def _settle(self, link: DataLink, unsent_bytes: int) -> list[Batch]:
+        replacements: list[Batch] = []
+        wrote: dict[int, bool] = {}
+        head = link.inflight[0] if link.inflight else None
+        for batch in reversed(link.inflight):
+            unsent = min(unsent_bytes, len(batch.data))
+            unsent_bytes -= unsent
+            taker = batch.taker
+            if taker.closed or taker is NOBODY:
+                batch.let_go()
+                continue
+            if batch is head and link.streaming:
+                batch.let_go()
+                taker.close_for(Reason.RESULT_INTERRUPTED)
+                continue
+            if batch.canned is not None:
+                replacements.append(batch)
+                continue
+            lost = Lost(
+                batch.data, batch.total - batch.left, unsent,
+                batch is head and link.reply_in_progress, batch.attempts,
+                self.options.replay is Replay.READS,
+            )  # fmt: skip
+            pieces, may_have_run = settle(
+                lost, self.route.table, link.lost_text, wrote.get(id(taker), False)
+            )
+            wrote[id(taker)] = may_have_run
+            replacements += reversed(self._replace(batch, pieces))
+        replacements.reverse()
+        return replacements
+
+    def _replace(self, batch: Batch, pieces: list[Piece]) -> list[Batch]:
+        batches: list[Batch] = []
+        for piece in pieces:
+            new = Batch(batch.taker, piece.data, piece.count)
+            new.canned = piece.canned
+            new.attempts = batch.attempts
+            batches.append(new)
+            if piece.canned is None:
+                self.route.counters.resent += piece.count
+            else:
+                self.route.counters.unknown += piece.count
+        batches[-1].release, batch.release = batch.release, None
+        batch.taker.replaced(batch, batches)
+        return batches
+
+    def _speak(self) -> None:
+        """Says at once what need not wait for a link."""
+        for batch in self.queue.speakable():
+            answer_down(batch, "")
+
+    def unasked(self, link: DataLink) -> None:
+        """The upstream said something nobody asked for; it is about to hang up, or is no Redis."""
+        link.abort(Reason.UPSTREAM_PROTOCOL, "the upstream ended the link with an error")
+
+    # -- replies that speak of the server's state -----------------------------------------------
+
+    def intercepts(self, batch: Batch, frame: bytes) -> bool:
+        """True if the error reply is not for the client: its command will be tried again."""
+        code = frame[1 : frame.find(b" ")]
+        if code not in _SUSPECT or batch.total != 1:
+            return False
+        marks = CommandScanner().feed(batch.data)
+        reads = self.route.table.repeatable(batch.data[marks[1] : marks[2]])
+        treatment = transient(code, Kind.READ if reads else Kind.WRITE)
+        now_s = self._loop.time()
+        if batch.due_s == NEVER_S:
+            batch.due_s = now_s + self.options.hold_s
+        if treatment is Transient.PASS or now_s >= batch.due_s or not batch.taker.stall(batch):
+            return False
+        if treatment is Transient.REDIAL and not self._rotate(batch, now_s):
+            return False
+        self.route.counters.retried += 1
+        self._loop.call_later(RETRY_AFTER_S, self._again, batch)
+        return True
+
+    def _again(self, batch: Batch) -> None:
+        self.queue.append(batch)
+        self.wake()
+
+    def _rotate(self, batch: Batch, now_s: float) -> bool:
+        """Leaves a server that is no primary (any more). False: that was tried already."""
+        if batch.attempts > 1 or now_s < self._replica_until_s:
+            self._replica_until_s = now_s + ROLE_PAUSE_S
+            return False
+        link, self.link = self.link, None
+        if link is not None:
+            self._retiring.add(link)
+            self.route.events(
+                "redis_role_changed", level="warning", route=self.options.name, lane=self.label,
+                reason=Reason.UPSTREAM_READ_ONLY,
+            )  # fmt: skip
+        self._dial()
+        return True
+
+    # -- the sweep ---------------------------------------------------------------------------
+
+    def sweep(self, now_s: float) -> None:
+        """Once every tenth of a second: deadlines, pings, idle ends."""
+        for batch in self.queue.expired(now_s) if self.link is None else ():
+            self.route.counters.not_executed += batch.left
+            answer_down(
+                batch, f"{self.why_away}; waited {self.options.hold_s:g} s for a link"
+            )
+        for retired in [link for link in self._retiring if not link.inflight]:
+            self._retiring.discard(retired)
+            retired.close()
+        if self.link is not None:
+            self._sweep_link(self.link, now_s)
+
+    def _sweep_link(self, link: DataLink, now_s: float) -> None:
+        if link.heard:
+            link.heard = False
+            self._heard_s = now_s
+        if link.inflight:
+            self._used_s = now_s
+            waiting_since_s = max(link.inflight[0].sent_s, self._heard_s)
+            if now_s - waiting_since_s > self.options.command_timeout_s:
+                timeout_s = self.options.command_timeout_s
+                link.abort(Reason.COMMAND_TIMEOUT, f"no reply within {timeout_s:g} s")
+        elif not self.clients and now_s - self._used_s > self.options.link_idle_s:
+            self.link = None
+            link.close()
+        elif now_s - self._heard_s > self.options.ping_s:
+            link.send([Batch(NOBODY, PING, 1)], now_s)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to keep the lane for."""
+        return self.link is None and self._dialling is None and not self._needed
+
+    def close(self) -> None:
+        """Ends the lane: links closed, what waits is answered."""
+        for batch in self.queue.take(1 << 60, 1 << 60):
+            answer_down(batch, "Backstay is shutting down")
+        if self._dialling is not None:
+            self._dialling.cancel()
+        link, self.link = self.link, None
+        for one in (link, *self._retiring):
+            if one is not None:
+                one.close()
+
+
+_SUSPECT = frozenset((b"LOADING", b"MASTERDOWN", b"TRYAGAIN", b"CLUSTERDOWN", b"READONLY"))

@@ -1,0 +1,66 @@
+"""A partition: one user's one database. Its lanes, and who uses them.
+
+Nothing is ever shared across partitions: not a link, not a cache entry (reference/redis.md, 2.1).
+"""
+
+from typing import TYPE_CHECKING
+
+from proxy.redis.protocol.login import Credential, LinkIdentity
+from proxy.redis.runtime.lane import Lane
+
+if TYPE_CHECKING:
+    from proxy.redis.runtime.route import RedisRoute
+
+
+class Partition:
+    """See the module. Lanes are made when first wanted: (RESP version, bulk)."""
+
+    def __init__(self, route: "RedisRoute", credential: Credential | None, db: int) -> None:
+        self.credential = credential
+        self.db = db
+        self.clients = 0
+        self._route = route
+        self._lanes: dict[tuple[int, bool], Lane] = {}
+
+    def lane(self, resp: int, bulk: bool) -> Lane:
+        """The lane of a RESP version and weight."""
+        lane = self._lanes.get((resp, bulk))
+        if lane is None:
+            user = self.credential.name if self.credential else "default"
+            label = f"{user}/{self.db}/resp{resp}{'/bulk' if bulk else ''}"
+            lane = Lane(self._route, LinkIdentity(self.credential, self.db, resp), label, bulk=bulk)
+            self._lanes[resp, bulk] = lane
+            lane.clients = self.clients
+        return lane
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return list(self._lanes.values())
+
+    def enter(self) -> None:
+        """One more client."""
+        self.clients += 1
+        for lane in self._lanes.values():
+            lane.clients = self.clients
+
+    def leave(self) -> None:
+        """One client less."""
+        self.clients -= 1
+        assert self.clients >= 0
+        for lane in self._lanes.values():
+            lane.clients = self.clients
+
+    def sweep(self, now_s: float) -> None:
+        """Deadlines and idle ends of the lanes."""
+        for lane in self._lanes.values():
+            lane.sweep(now_s)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to keep the partition for."""
+        return not self.clients and all(lane.is_idle for lane in self._lanes.values())
+
+    def close(self) -> None:
+        """Ends every lane."""
+        for lane in self._lanes.values():
+            lane.close()

@@ -1,0 +1,288 @@
+"""A Redis route: its partitions, exclusive links and clients, from start to stop.
+
+The service mounts listeners on `client_protocol()`. Everything here runs in one event loop.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from proxy.core.backoff import RateLimit
+from proxy.core.errors import LimitExceeded, PeerProtocolError, ProxyError
+from proxy.core.events import Events
+from proxy.core.reasons import Reason
+from proxy.net.tasks import TaskSet
+from proxy.net.tls import PumpOptions, TlsPump
+from proxy.redis.protocol import say
+from proxy.redis.protocol.command_table import fallback_table
+from proxy.redis.protocol.commands import table_from_reply
+from proxy.redis.protocol.login import Credential
+from proxy.redis.protocol.values import decode, encode_command
+from proxy.redis.runtime.batch import Batch
+from proxy.redis.runtime.client import ClientConnection
+from proxy.redis.runtime.lane import Lane
+from proxy.redis.runtime.link import DataLink
+from proxy.redis.runtime.options import RouteOptions
+from proxy.redis.runtime.partition import Partition
+from proxy.redis.runtime.pool import ExclusivePool
+from proxy.redis.runtime.upstream import UpstreamLink
+
+SWEEP_S = 0.1
+CLIENT_ID_FIRST = 1 << 40  # virtual ids: far from the server's own, exact in a JSON number
+
+
+@dataclass(slots=True)
+class Counters:
+    """Plain counts since the start; all only grow, but `clients`."""
+
+    clients: int = 0
+    clients_total: int = 0
+    clients_refused: int = 0
+    clients_too_slow: int = 0
+    protocol_errors: int = 0
+    links_opened: int = 0
+    links_lost: int = 0
+    dials_failed: int = 0
+    logins_refused: int = 0
+    resent: int = 0  # commands sent again after a loss
+    retried: int = 0  # commands tried again after LOADING and the like
+    unknown: int = 0  # UPSTREAMLOST: commands whose outcome could not be known
+    not_executed: int = 0  # UPSTREAMDOWN: commands held until their time was over
+    hold_refused: int = 0  # UPSTREAMDOWN: the hold queue was full
+    exclusive_taken: int = 0
+    resubscribed: int = 0  # sessions whose subscriptions went over to another link
+    muted: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Name to count."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class RedisRoute:
+    """One route. Make it within a running loop; `start`, serve, `stop`."""
+
+    def __init__(
+        self, options: RouteOptions, events: Events, rng: random.Random | None = None
+    ) -> None:
+        self.options = options
+        self.events = events
+        self.rng = rng or random.Random()  # chance enters here
+        self.loop = asyncio.get_event_loop()
+        self.counters = Counters()
+        self.tasks = TaskSet(events)
+        self.table = fallback_table()
+        self.pool = ExclusivePool(self)
+        self.clients: dict[int, ClientConnection] = {}
+        self.stopping = False
+        limits = options.limits
+        self._partitions: dict[tuple[Credential | None, int], Partition] = {}
+        self._dials = RateLimit(limits.dials_per_s, limits.dials_burst)
+        self._next_id = CLIENT_ID_FIRST
+        self._learning = False
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._away_since_s: float | None = None
+        self._emptied: asyncio.Event | None = None  # while draining
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins the sweep. Links are dialled when clients need them."""
+        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def client_protocol(self) -> Callable[[], asyncio.Protocol]:
+        """A factory of protocols for accepted connections, with TLS if the route has it."""
+        context = self.options.client_tls
+        if context is None:
+            return lambda: ClientConnection(self)
+        options = PumpOptions(context, server_side=True)
+        return lambda: TlsPump(ClientConnection(self), options)
+
+    async def stop(self, drain_s: float) -> None:
+        """Lets clients finish what is in flight, for at most `drain_s`, and ends everything."""
+        self.stopping = True
+        for client in list(self.clients.values()):
+            client.end(b"")
+            client.flush()
+        self._emptied = asyncio.Event()
+        if self.clients:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), drain_s)
+        for client in list(self.clients.values()):
+            client.close_for(Reason.SHUTDOWN)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for partition in self._partitions.values():
+            partition.close()
+        self.pool.close()
+        await self.tasks.stop()
+        await asyncio.sleep(0)
+
+    def _sweep(self) -> None:
+        now_s = self.loop.time()
+        for key, partition in list(self._partitions.items()):
+            partition.sweep(now_s)
+            if partition.is_idle:
+                del self._partitions[key]
+        for client in list(self.clients.values()):
+            if client.exclusive is not None:
+                client.exclusive.sweep(now_s)
+        if not self.stopping:
+            self.pool.sweep(now_s)
+        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    # -- clients -----------------------------------------------------------------------------
+
+    def next_client_id(self) -> int:
+        """A virtual client id, as CLIENT ID tells it."""
+        self._next_id += 1
+        return self._next_id
+
+    def admit(self, client: ClientConnection) -> bytes | None:
+        """Counts a client in; an error line if there are too many."""
+        self.clients[client.id] = client
+        self.counters.clients = len(self.clients)
+        self.counters.clients_total += 1
+        if self.stopping or len(self.clients) > self.options.limits.clients_max:
+            self.counters.clients_refused += 1
+            return say.TOO_MANY_CLIENTS
+        return None
+
+    def client_gone(self, client: ClientConnection) -> None:
+        """Counts a client out."""
+        self.clients.pop(client.id, None)
+        self.counters.clients = len(self.clients)
+        if not self.clients and self._emptied is not None:
+            self._emptied.set()
+
+    def client_closed_for(self, client: ClientConnection, reason: Reason) -> None:
+        """A client is being closed by us."""
+        if reason is Reason.CLIENT_TOO_SLOW:
+            self.counters.clients_too_slow += 1
+        if reason not in (Reason.CLIENT_CLOSED, Reason.SHUTDOWN):
+            self.events(
+                "redis_client_closed", level="warning", route=self.options.name,
+                reason=reason, client=client.id,
+            )  # fmt: skip
+
+    def real_id(self, arg: bytes) -> bytes:
+        """The upstream's id of the exclusive link of the client with this virtual id, or `arg`."""
+        if len(arg) != len(b"%d" % CLIENT_ID_FIRST) or not arg.isdigit():
+            return arg
+        client = self.clients.get(int(arg))
+        link = client.exclusive.link if client is not None and client.exclusive else None
+        number = link.greeting.server.get(b"id") if link is not None else None
+        return b"%d" % number if isinstance(number, int) else arg
+
+    # -- partitions --------------------------------------------------------------------------
+
+    def partition(self, credential: Credential | None, db: int) -> Partition:
+        """The partition of a user and a database. Raises LimitExceeded if there are too many."""
+        key = (credential, db)
+        partition = self._partitions.get(key)
+        if partition is None:
+            if len(self._partitions) >= self.options.limits.partitions_max:
+                raise LimitExceeded("too many users and databases at once", Reason.LIMIT)
+            partition = self._partitions[key] = Partition(self, credential, db)
+        return partition
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return list(self._partitions.values())
+
+    # -- links -------------------------------------------------------------------------------
+
+    async def dial_permit(self) -> None:
+        """Waits until one more dial is due: reconnect storms are spread (token bucket)."""
+        while not self._dials.take(self.loop.time()):
+            wait_s = self._dials.wait_s(self.loop.time())
+            await asyncio.sleep(wait_s)  # a token bucket, not a condition
+
+    def dial_failed(self, label: str, error: ProxyError) -> None:
+        """A dial came to nothing. Told once per outage; the rest is counted."""
+        self.counters.dials_failed += 1
+        if self._away_since_s is None:
+            self._away_since_s = self.loop.time()
+            self.events(
+                "redis_upstream_away", level="warning", route=self.options.name, lane=label,
+                reason=error.reason, error=str(error),
+            )  # fmt: skip
+
+    def dial_succeeded(self, label: str, link: UpstreamLink) -> None:
+        """A link is up."""
+        self.counters.links_opened += 1
+        if self._away_since_s is not None:
+            away_s = self.loop.time() - self._away_since_s
+            self._away_since_s = None
+            self.events(
+                "redis_upstream_back", route=self.options.name, lane=label,
+                away_s=round(away_s, 3),
+            )  # fmt: skip
+        if isinstance(link, DataLink) and link.greeting.authenticated:
+            self._learn_commands(link)
+
+    def link_lost(self, label: str, link: UpstreamLink, inflight: int) -> None:
+        """A link is gone."""
+        self.counters.links_lost += 1
+        if link.lost_for is not Reason.LINK_IDLE:
+            self.events(
+                "redis_link_lost", level="warning", route=self.options.name, lane=label,
+                reason=link.lost_for, in_flight=inflight,
+            )  # fmt: skip
+
+    def login_refused(self, lane: Lane, error: ProxyError) -> None:
+        """The upstream refused a lane's login."""
+        self.counters.logins_refused += 1
+
+    @property
+    def is_upstream_up(self) -> bool:
+        """As far as the last dial or loss tells."""
+        return self._away_since_s is None
+
+    def _learn_commands(self, link: DataLink) -> None:
+        if not self.table.complete and not self._learning:
+            self._learning = True
+            link.send([Batch(_CommandLearner(self), encode_command(b"COMMAND"), 1)], 0.0)
+
+    def learnt(self, frame: bytes) -> None:
+        """The upstream's COMMAND reply, or b"" if none came."""
+        self._learning = False
+        try:
+            table = table_from_reply(decode(frame)[0], fallback_table()) if frame else None
+        except PeerProtocolError:
+            table = None
+        if table is not None:
+            self.table = table
+        self.events(
+            "redis_commands_known", level="debug", route=self.options.name,
+            commands=len(self.table.by_name), from_upstream=table is not None,
+        )  # fmt: skip
+
+
+class _CommandLearner:
+    """Takes the COMMAND reply that the route asks for by itself."""
+
+    closed = False
+
+    def __init__(self, route: RedisRoute) -> None:
+        self._route = route
+        self._parts: list[bytes] = []
+
+    def deliver(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def finished(self, batch: Batch) -> None:
+        self._route.learnt(b"".join(self._parts))
+
+    def flush(self) -> None: ...
+
+    def close_for(self, reason: Reason) -> None:
+        self._route.learnt(b"")
+
+    def replaced(self, batch: Batch, batches: list[Batch]) -> None:
+        self._parts.clear()
+
+    def stall(self, batch: Batch) -> bool:
+        return False
+
