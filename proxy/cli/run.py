@@ -1,6 +1,5 @@
 """`backstay run`: the proxy."""
 
-import importlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,16 +19,13 @@ from proxy.core.errors import ConfigError
 )
 def command(file: Path | None, require_upstream: bool) -> None:
     """Run the proxy until SIGTERM. SIGHUP reloads the settings."""
+    settings = settings_or_exit(file)
+
+    from proxy.service.main import run
     from proxy.settings.load import load
 
-    settings = settings_or_exit(file)
-    service = importlib.import_module("proxy.service.main")
     try:
-        code: int = service.run(
-            settings, require_upstream=require_upstream, reload=partial(load, file)
-        )
-    except (
-        ConfigError
-    ) as error:  # what only starting shows: a certificate that is none, a taken port
+        code = run(settings, require_upstream=require_upstream, reload=partial(load, file))
+    except ConfigError as error:  # what only starting shows: no certificate inside, a taken port
         exit_with(error)
     sys.exit(code)
