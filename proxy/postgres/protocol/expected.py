@@ -246,9 +246,11 @@ class Expected:
         """What the end of a client's unit teaches."""
         state = self.state
         self.transactions += 1
-        if unit.watch or unit.errored:
+        if unit.watch or unit.errored or self.learned:
             self.learned = True
             state.ready(status)
+        if not state.wrote and unit.writes():
+            state.wrote = True  # a trigger may have changed the session
         if unit.kind is Kind.QUERY and b"" in state.statements:
             state.simple_query_ran()
         if status != IN_TRANSACTION:
@@ -326,6 +328,8 @@ class Expected:
             self.learned = True
             if not skip:
                 self.client_params[name] = value
+            if unit is not None and not skip:
+                self.state.reported(name, value)
         elif kind == _NOTIFICATION:
             if skip:
                 out.append(data[start:stop])

@@ -100,6 +100,12 @@ class Unit:
             return tuple(script for script, _ in self.executes or ())
         return (self.script,)
 
+    def writes(self) -> bool:
+        """True if it may run a write, or something that is not known."""
+        if self.kind is Kind.QUERY:
+            return self.script is None or self.script.kind is not Class.READ
+        return any(s is None or s.kind is not Class.READ for s in self.scripts())
+
     def class_of(self) -> Class:
         """The class of the whole unit for the verdict (reference, section 2).
 

@@ -46,7 +46,10 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An action, the transaction status the client is left in, and the detail for its error."""
+    """An action, the status the client is left in, and a clause for the error's detail.
+
+    `why` ends "The link was lost …" for ROLLED; for DOUBT it says what makes it unknowable.
+    """
 
     action: Action
     status: int
@@ -153,12 +156,12 @@ def _rolled_back(unit: Unit, kind: Class, status: int, loss: Loss, queued: bool)
     if unit.released:
         if kind is Class.READ:
             return Decision(Action.MID, IDLE)
-        return Decision(Action.ROLLED, IDLE, "its answer had begun")
+        return Decision(Action.ROLLED, IDLE, "when its answer had begun")
     if kind is Class.READ and not queued and loss.replay is not Replay.OFF:
         return _again(unit, Action.RESEND, status, loss)
     if loss.replay is Replay.CERTIFIED or queued or kind in (Class.BEGIN, Class.SETTING):
         return _again(unit, Action.RESEND, status, loss)
-    return Decision(Action.ROLLED, IDLE, "replay of writes is off")
+    return Decision(Action.ROLLED, IDLE, "and replay of writes is off")
 
 
 def _unsent(unit: Unit, kind: Class, status: int) -> Decision:
@@ -167,7 +170,7 @@ def _unsent(unit: Unit, kind: Class, status: int) -> Decision:
         return Decision(Action.RESEND, status)
     if kind is Class.READ:
         return Decision(Action.MID, IDLE)
-    return Decision(Action.ROLLED, IDLE, "the statement had not been sent whole")
+    return Decision(Action.ROLLED, IDLE, "before the statement had been sent whole")
 
 
 def _copy_in(unit: Unit, loss: Loss, queued: bool) -> Decision:
@@ -187,7 +190,7 @@ def _again(unit: Unit, action: Action, status: int, loss: Loss) -> Decision:
     if kind is Class.READ:
         return Decision(Action.MID, IDLE)
     if kind in (Class.BEGIN, Class.SETTING) or (loss.fatal and _fatal_counts(unit, loss)):
-        return Decision(Action.ROLLED, IDLE, "not sent again")
+        return Decision(Action.ROLLED, IDLE, "and it was not sent again")
     return Decision(Action.DOUBT, IDLE, "not sent again")
 
 

@@ -17,7 +17,7 @@ from proxy.postgres.protocol import fingerprint, messages, say
 from proxy.postgres.protocol.expected import IDLE
 from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import restoration
-from proxy.postgres.protocol.session_state import NeedsFingerprint
+from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.runtime.link import Link, Message, Phase, errors_in, rows_in
 
@@ -79,8 +79,8 @@ async def _restore(session: "Session", link: Link) -> None:
         out, readies = what.messages, what.readies
         if not link.pooler:
             expected_print = state.expected()
-            out += fingerprint.request()
-            readies += fingerprint.READIES
+            out += fingerprint.ask(state.custom_names, prepared=False)
+            readies += 1
     if out:
         answer = await link.ask(out, readies, ASK_S)
         error = errors_in(answer)
@@ -122,10 +122,11 @@ async def look(session: "Session") -> None:
         if link is None or link.phase is not Phase.ATTACHED:
             return
         timeout_s = session.route.options.ping_timeout_s
-        if link.pooler or (state.needs_fingerprint is NeedsFingerprint.NONE and not state.version):
+        if link.pooler or (state.need is Need.NONE and not state.version):
             await link.ask(messages.sync(), 1, timeout_s)
             return
-        answer = await link.ask(fingerprint.request(), fingerprint.READIES, timeout_s)
+        question = fingerprint.ask(state.custom_names, prepared=False)
+        answer = await link.ask(question, 1, timeout_s)
         if errors_in(answer) is None:
             state.learn(read_print(answer))
     except UpstreamUnavailable:

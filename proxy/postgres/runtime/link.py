@@ -9,6 +9,7 @@ sessions beyond the callable that takes the bytes, how a loss is judged.
 
 import asyncio
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from proxy.core.errors import PeerProtocolError, UpstreamUnavailable
 from proxy.core.reasons import Reason
@@ -16,12 +17,12 @@ from proxy.net.drain import LastWords
 from proxy.net.tls import TruncatedStream
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from proxy.postgres.runtime.options import Host
-    from proxy.postgres.protocol.fingerprint import Identity
     from collections.abc import Callable
+
+    from proxy.postgres.protocol.fingerprint import Identity
+    from proxy.postgres.runtime.options import Host
 
 ANSWER_BYTES_MAX = 8 << 20  # of all that the proxy asks for itself
 
@@ -101,14 +102,13 @@ class Link(asyncio.Protocol):
         return False  # a server that says no more is of no use: close, which tells connection_lost
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.phase is Phase.CLOSED:
+        if self.closed:
             return
         if self.last_words is not None:
             rest = self.last_words.read_rest()
             if rest:
                 self._receive_last(rest)
-        if self.phase is not Phase.CLOSED:
-            self.lose(_reason_of(exc))
+        self.lose(_reason_of(exc))
 
     def pause_writing(self) -> None:
         if self.on_writable is not None:

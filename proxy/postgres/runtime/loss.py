@@ -102,7 +102,7 @@ def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
             return _finish(unit, decision)
         case Action.ROLLED:
             route.counters.rolled_back += 1
-            return say.rolled_back(decision.why, status, last)
+            return say.rolled_back(f"The link was lost {decision.why}.", status, last)
         case Action.DOUBT:
             route.counters.doubts += 1
             sqlstate = route.options.resilience.doubt_sqlstate

@@ -20,7 +20,6 @@ from proxy.postgres.protocol.client_login import (
     LoginRules,
     Method,
     UserSecret,
-    password_credentials,
     user_secret,
 )
 from proxy.postgres.protocol.startup import Startup
@@ -194,9 +193,7 @@ class PostgresRoute:
         key = PoolKey(startup.user, startup.database, credentials.key)
         pool = self.pools.get(key)
         if pool is None:
-            pool = self.pools[key] = Pool(
-                key, self._for_upstream(startup, credentials), self._context
-            )
+            pool = self.pools[key] = Pool(key, credentials, self._context)
         settings = startup.settings()
         for name, value in self.options.upstream.defaults.items():
             settings.setdefault(name, value)
@@ -206,13 +203,6 @@ class PostgresRoute:
         self._empty.clear()
         transport.set_protocol(session)
         session.start(transport, rest)
-
-    def _for_upstream(self, startup: Startup, credentials: Credentials) -> Credentials:
-        """What logs the client's links in: its own secret, or the URL's where that is the user's."""
-        upstream = self.options.upstream
-        if credentials.password is None and startup.user == upstream.user and upstream.password:
-            return password_credentials(_PROCESS_SECRET, upstream.password)
-        return credentials
 
     def left(self, session: Session, reason: Reason) -> None:
         """A session has ended."""

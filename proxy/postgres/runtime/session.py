@@ -19,7 +19,7 @@ from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.client_login import welcome
 from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION, Expected
 from proxy.postgres.protocol.restore import cleaning
-from proxy.postgres.protocol.session_state import NeedsFingerprint, SessionState
+from proxy.postgres.protocol.session_state import Need, SessionState
 from proxy.postgres.protocol.units import Gatherer, Kind, Piece, Unit
 from proxy.postgres.protocol.verdict import Replay
 from proxy.postgres.runtime import attach, loss, virtual
@@ -28,6 +28,7 @@ from proxy.postgres.runtime.link import Phase as LinkPhase
 
 if TYPE_CHECKING:
     from proxy.postgres.protocol.keys import CancelKey
+    from proxy.postgres.protocol.statement import Script
     from proxy.postgres.runtime.pool import Pool, Startup
     from proxy.postgres.runtime.route import PostgresRoute
 
@@ -75,7 +76,9 @@ class Session(asyncio.Protocol):
     """See the module. Made after the login; `start()` begins the first attach."""
 
     __slots__ = (
+        "_alert",
         "_attaching",
+        "_client_full",
         "_direct",
         "_hold_timer",
         "_leave_timer",
@@ -126,6 +129,8 @@ class Session(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.seen = -1
         self._direct = False  # attached, nothing waits, nothing is odd: the hot path is open
+        self._alert = False  # the next boundary has something to do
+        self._client_full = False  # the client reads slower than the server writes
         self._queue: deque[Entry] = deque()
         self._queued_bytes = 0
         self._attaching: asyncio.Task[None] | None = None
@@ -138,7 +143,7 @@ class Session(asyncio.Protocol):
         assert phase in LEGAL[self.phase], f"{self.phase} → {phase}"
         self.phase = phase
 
-    def _script(self, text: bytes):  # type: ignore[no-untyped-def]
+    def _script(self, text: bytes) -> "Script":
         conforming = self.expected.client_params.get(b"standard_conforming_strings") != b"off"
         return self.route.classifier.script(text, conforming)
 
@@ -166,7 +171,7 @@ class Session(asyncio.Protocol):
         except PeerProtocolError as error:
             self._violated(error)
             return
-        for unit, part, last in pieces:  # type: ignore[assignment]
+        for unit, part, last in pieces:
             if self._direct and unit is not None and last and not unit.started:
                 self._send_new(unit, part)
             else:
@@ -181,11 +186,13 @@ class Session(asyncio.Protocol):
         self._client_gone(Reason.CLIENT_LOST if exc else Reason.CLIENT_CLOSED)
 
     def pause_writing(self) -> None:
+        self._client_full = True
         link = self.link
         if link is not None and link.transport is not None and not link.closed:
             link.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._client_full = False
         link = self.link
         if link is not None and link.transport is not None and not link.closed:
             link.transport.resume_reading()
@@ -354,7 +361,7 @@ class Session(asyncio.Protocol):
             if expected.whole_answer(data):
                 if self.phase is Phase.READY:
                     self.transport.write(data)  # type: ignore[union-attr]
-                if self._queue or self.phase is Phase.LEAVING:
+                if self._queue or self._alert:
                     self._at_boundary()
                 return
             out = expected.feed(data)
@@ -373,7 +380,7 @@ class Session(asyncio.Protocol):
             if expected.inflight[0].held and self._hold_timer is None:
                 loop = asyncio.get_running_loop()
                 self._hold_timer = loop.call_later(HOLD_BACK_S, self._release_held)
-        elif self._queue or expected.learned or self.phase is Phase.LEAVING:
+        elif self._queue or expected.learned or self._alert:
             self._at_boundary()
 
     def _release_held(self) -> None:
@@ -396,11 +403,11 @@ class Session(asyncio.Protocol):
                 return
             if link.stale or not self.route.suits(link, self.expected.client_params):
                 attach.leave(self, Reason.UPSTREAM_READ_ONLY)
-            elif self.state.needs_fingerprint is NeedsFingerprint.NOW:
+            elif self.state.need is Need.NOW and not link.pooler:
                 self._direct = False
                 self._attaching = self.route.tasks.start(attach.look(self), "fingerprint")
                 return
-            elif self.state.needs_fingerprint is NeedsFingerprint.SOON:
+            elif self.state.need is Need.SOON and not link.pooler:
                 self.route.look_soon(self)
         if self._queue:
             self._pump()
@@ -476,6 +483,8 @@ class Session(asyncio.Protocol):
         link.on_writable = self._link_writable
         rest = link.take_rest()
         self.expected.link_params = link.params
+        if self._client_full and link.transport is not None:
+            link.transport.pause_reading()
         if rest:
             self.from_link(rest)
 
@@ -577,6 +586,7 @@ class Session(asyncio.Protocol):
 
     def drain(self) -> None:
         """Leave at the next boundary, which may be now."""
+        self._alert = True
         idle = not self.expected.inflight and self.expected.status == IDLE and not self._queue
         if idle and self._attaching is None and self.phase is Phase.READY:
             self._die(say.shutting_down(), Reason.DRAIN)
@@ -616,6 +626,7 @@ class Session(asyncio.Protocol):
         running = self.link is not None and inflight and self.phase is Phase.READY
         if running and all(unit.complete and not unit.copying for unit in inflight):
             self.become(Phase.LEAVING)
+            self._alert = True
             self._queue.clear()
             self._stop_holding()
             assert self.link is not None and self.link.transport is not None

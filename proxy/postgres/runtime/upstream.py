@@ -18,11 +18,10 @@ from proxy.core.events import Events
 from proxy.core.reasons import Reason
 from proxy.net.contexts import SslMode, client_context
 from proxy.net.dial import DialOptions, TlsOptions, adopt, connect, exchange
-from proxy.postgres.protocol import messages
+from proxy.postgres.protocol import fingerprint, messages
 from proxy.postgres.protocol.cert_hash import server_end_point
 from proxy.postgres.protocol.client_login import Credentials
-from proxy.postgres.protocol.fingerprint import IDENTITY_QUERY, read_identity
-from proxy.postgres.protocol.scram import NONCE_RANDOM_BYTES, ChannelBinding, salted_password
+from proxy.postgres.protocol.scram import NONCE_RANDOM_BYTES, ChannelBinding, KeyCache
 from proxy.postgres.protocol.upstream_login import LoginRequest, LoginResult, UpstreamLogin
 from proxy.postgres.runtime.link import Link, errors_in, rows_in
 from proxy.postgres.runtime.options import Host, PoolOptions, UpstreamOptions
@@ -67,7 +66,7 @@ class Upstream:
         self.last_error = ""
         self.pooler_seen = False
         self.opens = self.failures = 0
-        self._derived: dict[tuple[bytes, bytes, int], bytes] = {}
+        self._derived = KeyCache(DERIVED_MAX)  # the server's salt stays the same
 
     @property
     def available(self) -> bool:
@@ -246,7 +245,7 @@ class Upstream:
             channel_binding=ChannelBinding(self.options.channel_binding),
             cert_hash=server_end_point(der) if isinstance(der, bytes) else None,
             cleartext_allowed=private,
-            derive=self._derive,
+            derive=self._derived,
         )
         login = UpstreamLogin(request, secrets.token_bytes(NONCE_RANDOM_BYTES))
         result = await _drive(link, login)
@@ -259,13 +258,13 @@ class Upstream:
 
     async def _identify(self, link: Link) -> None:
         """Who answers: the backend itself, or a pooler in between (reference, section 0)."""
-        answer = await link.ask(messages.query(IDENTITY_QUERY), 1, self.options.connect_timeout_s)
+        answer = await link.ask(fingerprint.identity(), 1, self.options.connect_timeout_s)
         rows = rows_in(answer)
         if errors_in(answer) is not None or len(rows) != 1:
             link.pooler = True
         else:
-            link.identity = read_identity(rows[0])
-            link.pooler = link.identity.pid != link.pid
+            link.identity = fingerprint.read_identity(rows)
+            link.pooler = link.identity.backend_pid != link.pid
         if link.pooler and not self.pooler_seen:
             self.pooler_seen = True
             self._events(
@@ -276,16 +275,6 @@ class Upstream:
                 " nothing about the statement in flight, and sessions are not verified after a"
                 " restore; point the upstream at PostgreSQL itself if you can",
             )
-
-    def _derive(self, password: bytes, salt: bytes, iterations: int) -> bytes:
-        """SCRAM's slow hash, remembered: the server's salt stays the same from login to login."""
-        key = (password, salt, iterations)
-        found = self._derived.get(key)
-        if found is None:
-            if len(self._derived) >= DERIVED_MAX:
-                self._derived.clear()
-            found = self._derived[key] = salted_password(password, salt, iterations)
-        return found
 
 
 async def _drive(link: Link, login: UpstreamLogin) -> LoginResult:

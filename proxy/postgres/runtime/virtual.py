@@ -42,7 +42,7 @@ def answer(session: "Session", unit: Unit) -> bool:
         unit.say = say.fake_reply(unit.data, b"ROLLBACK", IDLE)
         session.lost, session.expected.status = Lost.NO, IDLE
     elif verb in _COMMITS:
-        unit.say = say.rolled_back("before COMMIT", IDLE, last)
+        unit.say = say.rolled_back("The link was lost before COMMIT.", IDLE, last)
         _told(session, untold)
         session.lost, session.expected.status = Lost.NO, IDLE
     elif unit.kind is Kind.BATCH and not (unit.executes or unit.parses or unit.uses):
@@ -60,7 +60,7 @@ def answer(session: "Session", unit: Unit) -> bool:
 
 def _error(rolled_back: bool, status: int | None, last: dict[str, str] | None) -> bytes:
     if rolled_back:
-        return say.rolled_back("while the transaction was open", status, last)
+        return say.rolled_back("The link was lost in the transaction.", status, last)
     return say.in_failed_transaction(status)
 
 
