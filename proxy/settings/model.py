@@ -189,7 +189,6 @@ class LinkKeepalive:
     idle_s: int
     interval_s: int
     count: int
-    user_timeout_ms: int  # TCP_USER_TIMEOUT
 
 
 class PostgresRoute(Section):
@@ -244,12 +243,11 @@ class PostgresRoute(Section):
     def link_keepalive(self) -> LinkKeepalive:
         """TCP keepalive of links; the URL's keepalives_… go before the settings."""
         url, own = self.upstream, self.keepalive
-        idle_s = url.keepalives_idle_s or own.idle_s
-        interval_s = url.keepalives_interval_s or own.interval_s
-        count = url.keepalives_count or own.count
-        derived_ms = (idle_s + interval_s * count) * 1000
         return LinkKeepalive(
-            url.keepalives, idle_s, interval_s, count, url.tcp_user_timeout_ms or derived_ms
+            enabled=url.keepalives,
+            idle_s=url.keepalives_idle_s or own.idle_s,
+            interval_s=url.keepalives_interval_s or own.interval_s,
+            count=url.keepalives_count or own.count,
         )
 
 
@@ -405,8 +403,7 @@ class RedisRoute(Section):
     def link_keepalive(self) -> LinkKeepalive:
         """TCP keepalive of links."""
         own = self.keepalive
-        derived_ms = (own.idle_s + own.interval_s * own.count) * 1000
-        return LinkKeepalive(True, own.idle_s, own.interval_s, own.count, derived_ms)
+        return LinkKeepalive(True, own.idle_s, own.interval_s, own.count)
 
 
 # ---- the whole ----------------------------------------------------------------------------------

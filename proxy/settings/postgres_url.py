@@ -25,7 +25,6 @@ from proxy.settings.url_parts import (
 DEFAULT_PORT = 5432
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 SESSION_ATTRS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
-TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 PROTOCOL_VERSIONS = ("3.0", "3.2", "latest")
 _HOSTS_MAX = 64
 _SECONDS_MAX = 86_400
@@ -70,8 +69,6 @@ class PostgresUpstream:
     sslcert: str | None = None
     sslkey: str | None = None
     sslpassword: str | None = field(default=None, repr=False)  # of the key file
-    ssl_min_protocol_version: str = "TLSv1.2"
-    ssl_max_protocol_version: str | None = None
     channel_binding: str = "prefer"  # disable, prefer, require
 
     target_session_attrs: str = "any"
@@ -81,12 +78,10 @@ class PostgresUpstream:
     keepalives_idle_s: int | None = None
     keepalives_interval_s: int | None = None
     keepalives_count: int | None = None
-    tcp_user_timeout_ms: int | None = None
 
     application_name: str | None = None  # given to the server where the client gives none
     client_encoding: str | None = None
     options: str | None = None
-    min_protocol_version: str = "3.0"
     max_protocol_version: str = "3.0"  # libpq's default; 3.2 and latest ask for 3.2
 
     @property
@@ -292,8 +287,6 @@ _FIELDS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "sslcert": ("sslcert", _text),
     "sslkey": ("sslkey", _text),
     "sslpassword": ("sslpassword", _text),
-    "ssl_min_protocol_version": ("ssl_min_protocol_version", _choice(*TLS_VERSIONS)),
-    "ssl_max_protocol_version": ("ssl_max_protocol_version", _choice(*TLS_VERSIONS)),
     "channel_binding": ("channel_binding", _choice("disable", "prefer", "require")),
     "target_session_attrs": ("target_session_attrs", _choice(*SESSION_ATTRS)),
     "load_balance_hosts": ("load_balance_hosts", _switch("random", "disable")),
@@ -302,11 +295,9 @@ _FIELDS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "keepalives_idle": ("keepalives_idle_s", _whole(0, 32_767)),
     "keepalives_interval": ("keepalives_interval_s", _whole(0, 32_767)),
     "keepalives_count": ("keepalives_count", _whole(0, 127)),
-    "tcp_user_timeout": ("tcp_user_timeout_ms", _whole(0, 86_400_000)),
     "application_name": ("application_name", _text),
     "client_encoding": ("client_encoding", _text),
     "options": ("options", _text),
-    "min_protocol_version": ("min_protocol_version", _choice(*PROTOCOL_VERSIONS)),
     "max_protocol_version": ("max_protocol_version", _choice(*PROTOCOL_VERSIONS)),
 }
 
@@ -317,7 +308,6 @@ _ZERO_IS_DEFAULT = frozenset(
         "keepalives_idle_s",
         "keepalives_interval_s",
         "keepalives_count",
-        "tcp_user_timeout_ms",
     }
 )
 
@@ -326,6 +316,9 @@ _FIXED: dict[str, tuple[tuple[str, ...], str]] = {
     "gssencmode": (("disable", "prefer"), "GSSAPI encryption is not supported"),
     "sslcompression": (("0",), "TLS compression is unsafe and not supported"),
     "sslsni": (("1",), "the server's name is always sent"),
+    "ssl_min_protocol_version": (("TLSv1.2",), "TLS 1.2 and 1.3 are spoken, no choice of them"),
+    "ssl_max_protocol_version": (("TLSv1.3",), "TLS 1.2 and 1.3 are spoken, no choice of them"),
+    "min_protocol_version": (("3.0",), "a server may always answer with protocol 3.0"),
     "replication": (("false", "off", "no", "0"), "the client asks for replication, not the URL"),
 }
 
@@ -337,6 +330,7 @@ _REFUSED: dict[str, str] = {
     "sslcrldir": "certificate revocation lists are not supported",
     "sslcertmode": "a client certificate is sent when sslcert is given and the server asks",
     "sslkeylogfile": "TLS secrets are never written to a file",
+    "tcp_user_timeout": "it follows from keepalives_idle, keepalives_interval and keepalives_count",
     "requirepeer": "the socket's owner is not checked; protect its directory",
     "require_auth": "the methods cannot be narrowed; use channel_binding=require",
     "krbsrvname": "GSSAPI is not supported",
@@ -375,8 +369,6 @@ def _build(values: dict[str, str]) -> PostgresUpstream:
             del fields[name]
     if fields.get("sslrootcert") == "system":
         fields.setdefault("sslmode", "verify-full")
-    if fields.get("min_protocol_version", "3.0") != "3.0":
-        fields.setdefault("max_protocol_version", "latest")
     upstream = PostgresUpstream(**fields)  # type: ignore[arg-type]
     _check_together(upstream)
     return upstream
@@ -450,9 +442,3 @@ def _check_together(upstream: PostgresUpstream) -> None:
         raise UrlError("sslkey: needs sslcert, the certificate it belongs to")
     if upstream.sslpassword and not upstream.sslcert:
         raise UrlError("sslpassword: needs sslcert and sslkey")
-    low, high = upstream.min_protocol_version, upstream.max_protocol_version
-    if PROTOCOL_VERSIONS.index(low) > PROTOCOL_VERSIONS.index(high):
-        raise UrlError("min_protocol_version: expected at most max_protocol_version")
-    lowest, highest = upstream.ssl_min_protocol_version, upstream.ssl_max_protocol_version
-    if highest and TLS_VERSIONS.index(lowest) > TLS_VERSIONS.index(highest):
-        raise UrlError("ssl_min_protocol_version: expected at most ssl_max_protocol_version")

@@ -168,11 +168,10 @@ def test_the_password_of_the_settings_replaces_that_of_the_url() -> None:
 
 
 def test_keepalive_of_links() -> None:
-    assert postgres().link_keepalive == LinkKeepalive(True, 15, 5, 3, 30_000)
+    assert postgres().link_keepalive == LinkKeepalive(True, 15, 5, 3)
     url = "host=h keepalives=0 keepalives_idle=1 keepalives_interval=2 keepalives_count=4"
-    assert postgres(upstream=url).link_keepalive == LinkKeepalive(False, 1, 2, 4, 9000)
-    assert postgres(upstream="host=h tcp_user_timeout=700").link_keepalive.user_timeout_ms == 700
-    assert redis().link_keepalive == LinkKeepalive(True, 10, 5, 3, 25_000)
+    assert postgres(upstream=url).link_keepalive == LinkKeepalive(False, 1, 2, 4)
+    assert redis().link_keepalive == LinkKeepalive(True, 10, 5, 3)
 
 
 def test_connect_timeouts() -> None:
