@@ -223,12 +223,15 @@ class _Scanner:
             self._note(found, (first, opening), calls)
 
     def _names_no_function(self, before: Token, opening: int) -> bool:
-        """After AS comes a column list or a type, after :: a type, after a CTE's columns AS (."""
+        """After AS comes a column list or a type, after :: a type, after WITH a CTE; a later CTE
+        shows by what follows its columns."""
         if before[0] == WORD and before[1] == b"as":
             return True
         if before[0] == MARK and before[1] == b":":
             return True
-        if before[0] in (WORD, MARK) and before[1] in (b"with", b"recursive", b","):
+        if before[0] == WORD and before[1] in (b"with", b"recursive"):
+            return True
+        if before[:2] == (MARK, b","):
             close = self.closing(opening)
             words = [t[1] for t in self.tokens[close + 1 : close + 6]]
             words = [w for w in words if w not in (b"not", b"materialized")]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from proxy.postgres.protocol import lexer, quick, verbs
 from proxy.postgres.protocol.effects import UnknownSetConfig
 from proxy.postgres.protocol.lexer import Token, Unlexable
+from proxy.postgres.protocol.source import Source
 from proxy.postgres.protocol.statement import (
     Class,
     Copy,
@@ -20,7 +21,6 @@ from proxy.postgres.protocol.statement import (
     Tx,
     script_of,
 )
-from proxy.postgres.protocol.verbs import Source
 
 __all__ = ["Class", "Classifier", "Copy", "Opaque", "Script", "Statement", "Tx", "read"]
 

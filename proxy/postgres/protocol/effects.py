@@ -5,7 +5,13 @@ tenant's key in a custom setting), so their repr shows names only.
 Source: reference/postgres-replay.md, section 3.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.postgres.protocol.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +97,13 @@ class Unlisten:
 
 @dataclass(frozen=True, slots=True)
 class PrepareSql:
-    """PREPARE name; `text` is the whole statement. `escapes`: a backslash in it means what it means
-    only under the standard_conforming_strings of now."""
+    """PREPARE name; `text` is the whole statement, `inner` what EXECUTE will run. `escapes`: a
+    backslash in it means what it means only under the standard_conforming_strings of now."""
 
     name: bytes
     text: bytes = field(repr=False)
     escapes: bool = False
+    inner: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,499 @@
+"""What a client's session is made of, apart from its link: what a new link must be given.
+
+Owns the bookkeeping of settings, role, channels and of what cannot be rebuilt: what each effect
+does, and when it counts. `scope` knows what a rollback undoes, `prepared` the statements; `restore`
+turns this state into messages, `fingerprint` into a question. Sends nothing itself.
+Source: reference/postgres-replay.md, section 3; PostgreSQL documentation, "SET", "LISTEN".
+"""
+
+from dataclasses import replace
+
+from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.effects import (
+    AdvisoryLock,
+    AdvisoryUnlock,
+    AdvisoryUnlockAll,
+    CloseCursor,
+    CreateTemp,
+    Deallocate,
+    DiscardAll,
+    DiscardSequences,
+    DiscardTemp,
+    Drops,
+    Effect,
+    HoldCursor,
+    Listen,
+    LoadLibrary,
+    PrepareSql,
+    ResetAll,
+    ResetVariable,
+    SetConfig,
+    SetVariable,
+    UnknownSetConfig,
+    Unlisten,
+    Unrestorable,
+    UsesSequence,
+)
+from proxy.postgres.protocol.fingerprint import Expected, Fingerprint
+from proxy.postgres.protocol.parameters import Params, Unknown, bound, counts
+from proxy.postgres.protocol.prepared import PreparedStatements
+from proxy.postgres.protocol.scope import (
+    IDENTITY,
+    SETTINGS_BYTES_MAX,
+    Layers,
+    Need,
+    Scope,
+    Setting,
+    corrected,
+)
+from proxy.postgres.protocol.setting_text import canonical
+from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
+
+__all__ = ["Need", "SessionState"]
+
+_UNKNOWN_SETTING = "a setting that code changed out of sight"
+
+
+class SessionState:
+    """The virtual session of one client.
+
+    The owner reports what the server confirmed: `parsed` at ParseComplete, `ran` at CommandComplete
+    (may be left out for plain scripts, except that `wrote` must become True for a plain write),
+    `errored` at ErrorResponse, `ready` at ReadyForQuery, in the order of the replies.
+    """
+
+    __slots__ = (
+        "_errored",
+        "_layers",
+        "_opaque",
+        "_pending",
+        "_pins",
+        "_reports",
+        "_touched",
+        "libraries",
+        "locks",
+        "need",
+        "prepared",
+        "sequences",
+        "version",
+        "wrote",
+    )
+
+    def __init__(self, max_statements_bytes: int = 4 << 20) -> None:
+        self.prepared = PreparedStatements(max_statements_bytes)
+        self.libraries: tuple[bytes, ...] = ()
+        self.locks = False
+        self.sequences = False
+        """currval and lastval may have been promised to the client."""
+        self.need = Need.NONE
+        self.version = 0
+        """Grows with each change of what a new link must be given."""
+        self.wrote = False
+        """A write ran: a trigger may have changed the session."""
+        self._layers = Layers()
+        self._errored = False
+        self._pending = False
+        self._opaque = False
+        self._touched = False
+        self._pins: frozenset[str] = frozenset()
+        self._reports: dict[bytes, bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<SessionState {len(self._scope.settings)} settings, version {self.version}>"
+
+    # ---- what the state is ----
+
+    @property
+    def _scope(self) -> Scope:
+        return self._layers.current
+
+    @property
+    def committed(self) -> Scope:
+        """What is left of the session when the open transaction is rolled back."""
+        return self._layers.base
+
+    @property
+    def settings(self) -> dict[bytes, Setting]:
+        """Settings of the session as they are now, in the order they were last set."""
+        return self._scope.settings
+
+    @property
+    def channels(self) -> tuple[bytes, ...]:
+        """Channels the session listens to."""
+        return self._scope.channels
+
+    @property
+    def in_transaction(self) -> bool:
+        """A transaction block is open."""
+        return self._layers.explicit
+
+    @property
+    def needs_fingerprint(self) -> Need:
+        """Whether `learn` should be given a fingerprint when the session is next idle."""
+        return self.need
+
+    @property
+    def opaque(self) -> bool:
+        """Something ran whose effect on the session is not known from its text."""
+        return self._opaque or self.wrote
+
+    @property
+    def untouched(self) -> bool:
+        """The session never did anything that needs cleaning."""
+        return not (self._touched or self.wrote)
+
+    @property
+    def retire(self) -> bool:
+        """The link holds what no cleaning takes away: close it instead of using it again."""
+        return bool(self._pins or self.libraries)
+
+    @property
+    def unrestorable(self) -> str | None:
+        """What cannot be rebuilt on a new link, in words for the client, or None. In a transaction,
+        call `lost_transaction` first."""
+        scope = self._scope
+        if scope.temp:
+            return "temporary tables"
+        if self.locks:
+            return "advisory locks"
+        if scope.cursors:
+            return "WITH HOLD cursor"
+        if self.prepared.too_many:
+            return "too many prepared statements"
+        if self.prepared.unclear:
+            return "prepared statements of unclear text"
+        for pin in (*self._pins, *scope.pins):
+            return pin
+        if self.need is Need.NOW or not all(s.known for s in scope.settings.values()):
+            return _UNKNOWN_SETTING
+        return None
+
+    @property
+    def custom_names(self) -> tuple[bytes, ...]:
+        """Settings that pg_settings may not show; the fingerprint asks for each by name."""
+        return tuple(name for name in self._scope.settings if b"." in name)
+
+    def expected(self) -> Expected:
+        """What a fingerprint must show once this state has been restored."""
+        settings = self._scope.settings
+        role, user = settings.get(b"role"), settings.get(b"session_authorization")
+        return Expected(
+            settings={n: s.value for n, s in settings.items() if s.seen and s.value is not None},
+            names=frozenset(settings),
+            custom={n: s.value for n, s in settings.items() if b"." in n and s.value is not None},
+            channels=frozenset(self._scope.channels),
+            prepared={n: p.text for n, p in self.sql_prepared.items()},
+            role=role.value if role else None,
+            session_user=user.value if user else None,
+        )
+
+    @property
+    def statements(self) -> dict[bytes, bytes]:
+        """Statements of the extended protocol: name → whole Parse message."""
+        return self.prepared.by_name
+
+    @property
+    def sql_prepared(self) -> dict[bytes, PrepareSql]:
+        """Statements made by PREPARE."""
+        return self.prepared.sql
+
+    def resolve(self, statement: Statement) -> Statement:
+        """EXECUTE of a name this session prepared → what it runs; anything else as it is."""
+        return self.prepared.resolve(statement)
+
+    # ---- prepared statements of the protocol ----
+
+    def parsed(self, name: bytes, message: bytes) -> None:
+        """ParseComplete came for this Parse message. Not undone by a rollback."""
+        self.prepared.parsed(name, message)
+        if name:
+            self._touched = True
+
+    def closed(self, name: bytes) -> None:
+        """CloseComplete came for the statement (closing what does not exist is no error)."""
+        self.prepared.forget(name)
+
+    def simple_query_ran(self) -> None:
+        """A simple Query destroys the unnamed statement."""
+        self.prepared.forget(b"")
+
+    # ---- what happened ----
+
+    def ran(self, statement: Statement, tag: bytes, params: Params = None) -> None:
+        """The statement's CommandComplete came. `params`: its bound values, in text format, or None
+        when they are not known (see `text_params`)."""
+        statement = self.resolve(statement)
+        if statement.tx is not Tx.NONE:
+            self._control(statement, tag)
+        if statement.kind is not Class.READ and statement.kind is not Class.BEGIN:
+            self.wrote = self.wrote or statement.kind is not Class.SETTING
+        if statement.opaque is not Opaque.NONE:
+            self._suspect(Need.SOON if statement.opaque is Opaque.WEAK else Need.NOW)
+        for effect in statement.effects:
+            self._apply(effect, params)
+        if not statement.verb:
+            self._tag_only(tag)
+        elif statement.verb == "CREATE" and self._creates_in_temp():
+            self._suspect(Need.SOON)
+
+    def errored(self) -> None:
+        """ErrorResponse came: an implicit transaction is undone."""
+        self._errored = self._pending = True
+        if not self._layers.explicit:
+            self._undo()
+
+    def ready(self, status: int) -> None:
+        """ReadyForQuery came with this status byte."""
+        if not self._pending:
+            return
+        if status == messages.STATUS_IDLE:
+            if self._layers.explicit:
+                self._ended_out_of_sight()
+            self._layers.commit()
+            self._pending = False
+            self._merge_reports()
+        else:
+            self._layers.explicit = True  # also after a BEGIN that was not read
+        self._errored = False
+
+    def reported(self, name: bytes, value: bytes) -> None:
+        """ParameterStatus came: the canonical value of a setting, once the status is idle."""
+        self._pending = True
+        self._reports = {**(self._reports or {}), canonical(name): value}
+
+    def lost_transaction(self) -> None:
+        """The link died: what its transaction had done to the session is undone."""
+        self._undo()
+        self._pending = self._errored = False
+        self._reports = None
+
+    def learn(self, found: Fingerprint) -> None:
+        """Corrects the state by what the server says about it. Only between transactions."""
+        if self._layers.explicit:
+            return
+        self.need = Need.NONE
+        self.locks = found.advisory_locks > 0
+        if self.prepared.correct(found.prepared):
+            self._touch()
+        self._become(corrected(self._scope, found))
+        self._layers.commit()
+        self._pending = False
+
+    # ---- transactions ----
+
+    def _control(self, statement: Statement, tag: bytes) -> None:
+        self._pending = True
+        before, layers = self._layers.current, self._layers
+        match statement.tx:
+            case Tx.BEGIN:
+                layers.explicit = True
+            case Tx.COMMIT | Tx.COMMIT_CHAIN | Tx.PREPARE:
+                end = layers.rollback if tag == b"ROLLBACK" else layers.commit
+                end(chain=statement.tx is Tx.COMMIT_CHAIN)
+            case Tx.ROLLBACK | Tx.ROLLBACK_CHAIN:
+                layers.rollback(chain=statement.tx is Tx.ROLLBACK_CHAIN)
+            case Tx.SAVEPOINT:
+                layers.savepoint(statement.savepoint)
+            case Tx.RELEASE:
+                layers.release(statement.savepoint)
+            case Tx.ROLLBACK_TO:
+                layers.rollback_to(statement.savepoint)
+            case _:
+                pass
+        if layers.current is not before:
+            self.version += 1
+
+    def _ended_out_of_sight(self) -> None:
+        """The block ended without a tag that says how: a failed COMMIT, or code we cannot read."""
+        if self._errored:
+            self._undo()
+        else:
+            self._suspect(Need.NOW)
+
+    def _undo(self) -> None:
+        if self._layers.current is not self._layers.base:
+            self.version += 1
+        self._layers.rollback()
+
+    def _become(self, scope: Scope) -> None:
+        if scope is not self._layers.current:
+            self._layers.current = scope
+            self._touch()
+
+    def _merge_reports(self) -> None:
+        if self._reports is None:
+            return
+        settings = self._scope.settings
+        changed = {
+            name: replace(settings[name], value=value, seen=True)
+            for name, value in self._reports.items()
+            if name in settings and name not in IDENTITY and settings[name].value != value
+        }
+        self._reports = None
+        if changed:
+            self._become(replace(self._scope, settings={**settings, **changed}))
+            self._layers.commit()
+
+    # ---- effects ----
+
+    def _touch(self) -> None:
+        self._touched = self._pending = True
+        self.version += 1
+
+    def _suspect(self, need: Need) -> None:
+        self._touched = self._opaque = self._pending = True
+        self.need = max(self.need, need)
+
+    def _apply(self, effect: Effect, params: Params) -> None:
+        match effect:
+            case SetVariable(name, value, text):
+                self._set(name, Setting(value, text))
+            case SetConfig() | UnknownSetConfig():
+                if counts(effect, params):
+                    self._set_config(effect, params)
+            case ResetVariable(name):
+                self._reset(name)
+            case ResetAll():
+                self._reset_all()
+            case Listen() | Unlisten():
+                self._listen(effect)
+            case PrepareSql():
+                self.prepared.prepare(effect)
+                self._touch()
+            case Deallocate(name):
+                self.prepared.deallocate(name)
+                self._touch()
+            case CreateTemp():
+                self._change(temp=True)
+            case HoldCursor(name):
+                self._change(cursors=self._scope.cursors | {name})
+            case CloseCursor(name):
+                self._close_cursor(name)
+            case DiscardAll():
+                self._discard_all()
+            case DiscardTemp():
+                self._change(temp=False)
+            case _:
+                self._apply_rare(effect)
+
+    def _apply_rare(self, effect: Effect) -> None:
+        match effect:
+            case AdvisoryLock():
+                self.locks = True
+                self._suspect(Need.SOON)  # a try may have failed
+            case AdvisoryUnlock():
+                if self.locks:
+                    self._suspect(Need.SOON)
+            case AdvisoryUnlockAll():
+                self.locks = False
+                self._touch()
+            case Drops():
+                if self._scope.temp:
+                    self._suspect(Need.SOON)
+            case UsesSequence():
+                self.sequences = True
+                self._touch()
+            case DiscardSequences():
+                self.sequences = False
+            case LoadLibrary(text):
+                if text not in self.libraries:
+                    self.libraries += (text,)
+                    self._touch()
+            case Unrestorable(what):
+                self._pin(what)
+            case _:
+                raise AssertionError(effect)
+
+    def _change(self, **parts: object) -> None:
+        self._become(replace(self._scope, **parts))  # type: ignore[arg-type]
+
+    def _pin(self, what: str) -> None:
+        self._pins |= {what}
+        self._touch()
+
+    def _set(self, name: bytes, setting: Setting) -> None:
+        scope = self._scope
+        if name == b"session_authorization":
+            scope = scope.without(b"role")
+        in_role = name not in IDENTITY and any(n in scope.settings for n in IDENTITY)
+        scope = scope.with_setting(name, replace(setting, in_role=in_role))
+        if scope.size > SETTINGS_BYTES_MAX:
+            scope = replace(self._scope, pins=self._scope.pins | {"too many settings"})
+        self._become(scope)
+        self.prepared.changed_setting(name)
+
+    def _reset(self, name: bytes) -> None:
+        names = (name, b"role") if name == b"session_authorization" else (name,)
+        self._become(self._scope.without(*names))
+        self.prepared.changed_setting(name)
+
+    def _reset_all(self) -> None:
+        kept = {n: s for n, s in self._scope.settings.items() if n in IDENTITY}
+        self._become(replace(self._scope, settings=kept, pins=frozenset()))
+        self.prepared.changed_setting(b"standard_conforming_strings")
+
+    def _set_config(self, effect: SetConfig | UnknownSetConfig, params: Params) -> None:
+        name, value = bound(effect, params)
+        if name is None:
+            self._change(pins=self._scope.pins | {_UNKNOWN_SETTING})
+            self._suspect(Need.NOW)
+        elif isinstance(value, Unknown):
+            self._set(name, Setting(None))
+            self._suspect(Need.NOW)
+        elif value is None:
+            self._reset(name)
+        else:
+            self._set(name, Setting(value))
+
+    def _listen(self, effect: Listen | Unlisten) -> None:
+        channels = self._scope.channels
+        if isinstance(effect, Listen):
+            if effect.channel not in channels:
+                self._change(channels=(*channels, effect.channel))
+        elif effect.channel is None:
+            self._change(channels=())
+        else:
+            self._change(channels=tuple(c for c in channels if c != effect.channel))
+
+    def _close_cursor(self, name: bytes | None) -> None:
+        """A closed cursor stays closed whatever is rolled back."""
+
+        def close(scope: Scope) -> Scope:
+            left = frozenset() if name is None else scope.cursors - {name}
+            return scope if left == scope.cursors else replace(scope, cursors=left)
+
+        self._layers.everywhere(close)
+        self.version += 1
+
+    def _discard_all(self) -> None:
+        """As new, but for libraries and what extensions keep."""
+        self.prepared.deallocate(None)
+        self._become(Scope())
+        self.locks = self.sequences = self.wrote = False
+        self._pins &= _SURVIVES_DISCARD
+        self.need = Need.NONE
+        self._opaque = False
+        self._touched = bool(self._pins or self.libraries)
+
+    def _tag_only(self, tag: bytes) -> None:
+        """A statement whose text was not read: its tag tells the kind."""
+        if tag == b"DISCARD ALL":
+            self._discard_all()
+        elif tag in (b"SET", b"RESET"):
+            self._change(pins=self._scope.pins | {_UNKNOWN_SETTING})
+        elif tag == b"DECLARE CURSOR" or tag.startswith(b"CREATE "):
+            self._suspect(Need.NOW)
+        elif tag == b"BEGIN":
+            self._layers.explicit = True
+        elif tag == b"COMMIT":
+            self._layers.commit()
+        elif tag == b"ROLLBACK":  # perhaps only to a savepoint: the fingerprint will tell
+            self._suspect(Need.NOW)
+
+    def _creates_in_temp(self) -> bool:
+        """The search_path may send new objects to the temporary schema."""
+        path = self._scope.settings.get(b"search_path")
+        return path is not None and b"pg_temp" in (path.value or b"") + path.text
+
+
+_SURVIVES_DISCARD = frozenset(("dblink connections",))
