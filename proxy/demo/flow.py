@@ -37,6 +37,7 @@ class FlowPlan:
     delay_s: float = 0.0
     rate_bytes_s: float = 0.0  # 0: as fast as it goes
     silent: bool = False
+    piece_bytes: int = 0  # each piece of this size in a write, and a loop turn, of its own
     cut_after_bytes: int | None = None
     cut: Cut = Cut.RST
 
@@ -51,6 +52,7 @@ class Flow:
         self.delay_s = plan.delay_s
         self.rate_bytes_s = plan.rate_bytes_s
         self.silent = plan.silent
+        self.piece_bytes = plan.piece_bytes
         self.received_bytes = 0
         self.passed_bytes = 0
         self.swallowed_bytes = 0
@@ -73,11 +75,13 @@ class Flow:
         if self.silent or self._stopped:
             self.swallowed_bytes += len(data)
             return
-        if not (self.delay_s or self.rate_bytes_s or self._queue):
+        if not (self.delay_s or self.rate_bytes_s or self.piece_bytes or self._queue):
             self._pass(data)
             return
         self.queued_bytes += len(data)
-        self._enqueue(data)
+        size = self.piece_bytes or len(data)
+        for at in range(0, len(data), size):
+            self._enqueue(data[at : at + size])
 
     def feed_end(self) -> None:
         """The sender closed its half: the receiver hears of it after the bytes before it."""
@@ -143,6 +147,8 @@ class Flow:
                 self.swallowed_bytes += len(data)
             else:
                 self._pass(data)
+            if self.piece_bytes:
+                break
         if self._queue:
             self._timer = self._loop.call_at(self._queue[0][0], self._deliver)
 

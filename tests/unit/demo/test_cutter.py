@@ -196,6 +196,18 @@ async def test_delay_and_rate(echo: Echo) -> None:
         writer.close()
 
 
+async def test_pieces_arrive_one_by_one(echo: Echo) -> None:
+    plan = Plan(to_client=FlowPlan(piece_bytes=3), to_server=FlowPlan(piece_bytes=1))
+    async with Cutter(to(echo), plan=plan) as cutter:
+        reader, writer = await connect(cutter)
+        sizes = []
+        writer.write(PAYLOAD[:300])
+        while sum(sizes) < 300:
+            sizes.append(len(await reader.read(65536)))
+        writer.close()
+    assert len(sizes) > 30
+
+
 async def test_refuse_and_accept_again_on_the_same_port(echo: Echo) -> None:
     async with Cutter(to(echo)) as cutter:
         reader, writer = await connect(cutter)
