@@ -16,7 +16,8 @@ What the caller must do
 4. `writing` before the write's bytes reach a link, `written` before its reply reaches the client,
    and when the link is lost. All writes: also on X-links, and EXEC with the keys of its queue.
 5. Bytes from `Wait.write` and `Out.write` go to T in the order of the calls, each piece unsplit.
-6. `Out.answers` and `Out.direct` are obeyed in order. `Out.fault`: close T and call `link_lost`.
+6. `Out.answers` and `Out.direct` are obeyed in order, all of them before any client's next request
+   is looked at. `Out.fault`: close T and call `link_lost`, whose `Out` is obeyed the same way.
    With Fault.REFUSED call `refused` too, and do not open T again for this partition.
 """
 
@@ -100,7 +101,7 @@ class Cache:
     def link_up(self, server: Server, now_s: float) -> None:
         """T is set up: HELLO 3, AUTH, SELECT, CLIENT TRACKING ON OPTIN all succeeded."""
         assert not len(self.traffic), "link_lost comes before the next link_up"
-        self.store.drop_all()  # what was kept to be served stale
+        self._flush_lost()  # what was kept to be served stale
         if server.version < (7, 0, 0):
             self.refused("the server is older than 7.0: its invalidations may come out of order")
             return
@@ -228,7 +229,7 @@ class Cache:
         """Answer from the cache, or let the ask wait for a flight. `whole`: use no cached part."""
         self.lease.wanted(now_s)
         ask.parts = [None] * len(ask.plan.keys) if whole else self._parts(ask, now_s)
-        after = ask.reader.after()
+        after = self._after(ask)
         if None in ask.parts:
             flight, data = self._fetch(ask, after, now_s)
         elif after == 0 and now_s < self.lease.fresh_until_s:
@@ -270,6 +271,10 @@ class Cache:
         head = self.traffic.head
         return head is not None and head.sent_s <= now_s - self.options.lease_s
 
+    def _after(self, ask: Ask) -> int:
+        """W6 on T: the flight that the ask's answer must not be older than (0: none)."""
+        return ask.reader.after()
+
     def _drop_and_detach(self, key: bytes) -> None:
         """No entry of the key is served, no read of it on its way is joined or stored."""
         self.store.drop_key(key)
@@ -306,6 +311,10 @@ class Cache:
     def _still_current(self, ask: Ask) -> bool:
         """Every cached part was still valid when the flight read the others: one atomic picture."""
         return all(part is None or part.live for part in ask.parts)
+
+    def _ended(self, ask: Ask, flight: Flight) -> bool:
+        """The flight's value may have ended before this ask joined it: it must not be served."""
+        return None in ask.parts and flight.ended(ask.asked_s)
 
     def _deadline_s(self, flight: Flight, ttl_ms: int) -> tuple[float, float]:
         """(served until, the key's own end). Counted from the sending of the batch, so never
@@ -409,22 +418,19 @@ class Cache:
         step = flight.steps[flight.at]
         flight.at += 1
         if step is Step.READ or step is Step.PONG:
-            self._on_read(flight, frame, now_s, out)
+            flight.take(frame)
+            self.traffic.answered(flight)
         else:
             out.fault = flight.learn(step, frame)
-        if flight.done:
+        if flight.done and out.fault is None:
             self.traffic.landed(flight)
             self._keep(flight, now_s)
-
-    def _on_read(self, flight: Flight, frame: bytes, now_s: float, out: Out) -> None:
-        flight.take(frame)
-        self.traffic.answered(flight)
-        for ask in tuple(flight.asks):
-            if ask.flight is flight:
-                self._resolve(ask, flight, now_s, out)
+            for ask in tuple(flight.asks):
+                if ask.flight is flight:  # not moved by an earlier ask of its client
+                    self._resolve(ask, flight, now_s, out)
 
     def _resolve(self, ask: Ask, flight: Flight, now_s: float, out: Out) -> None:
-        if not self._still_current(ask):
+        if not self._still_current(ask) or self._ended(ask, flight):
             self._redo(ask, now_s, out)
             return
         if flight.error and None in ask.parts:

@@ -192,6 +192,21 @@ class Flight:
         # a nil of MGET for a key that is there: another type, for which GET has an error
         return not (self.name == b"MGET" and reply == self.missing)
 
+    def ended(self, asked_s: float) -> bool:
+        """True when a TTL may have passed before `asked_s`. Never for who asked first."""
+        if asked_s <= self.sent_s:
+            return False
+        if self.dirty:
+            return True  # PTTL may have spoken of another value
+        if self.fields_ms is not None and self.sent_s + self.fields_ms / 1000 <= asked_s:
+            return True
+        for reply, ttl_ms in zip(self.values, self.ttls, strict=False):
+            if ttl_ms == -2 and reply != self.missing:
+                return True
+            if ttl_ms >= 0 and self.sent_s + ttl_ms / 1000 <= asked_s:
+                return True
+        return False
+
     def _learn_fields(self, frame: bytes) -> None:
         """Field TTLs, in the order of the fields asked for. Source: Redis HPTTL."""
         if frame[:1] != b"*":
