@@ -171,12 +171,15 @@ def identity() -> bytes:
 
 
 def read(rows: Sequence[bytes]) -> Fingerprint:
-    """The fingerprint from the bodies of its DataRow messages. Raises PeerProtocolError when they
-    are not answers to our question."""
+    """The fingerprint from the bodies of its DataRow messages. Rows of one column are left out: they
+    answer the set_config of a restoration sent in the same write. Raises PeerProtocolError when the
+    others do not answer our question."""
     tables: dict[bytes, dict[bytes, bytes]] = {kind: {} for kind in _KINDS}
     custom: dict[bytes, bytes | None] = {}
     for body in rows:
         fields = messages.data_row(body)
+        if len(fields) == 1:
+            continue
         kind = fields[0] if len(fields) == 3 else None
         if kind is None or kind not in tables or fields[1] is None:
             raise _not_ours()

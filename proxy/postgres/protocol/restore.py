@@ -106,13 +106,14 @@ _ALL = (
 also stand together in one Query. RESET ROLE goes back to a role given at startup."""
 
 
-def cleaning(state: SessionState) -> Cleaning | None:
+def cleaning(state: SessionState, status: int = messages.STATUS_IDLE) -> Cleaning | None:
     """What to send before the link serves another session, or None when there is nothing to do.
 
-    When `state.retire` is true the link must be closed instead. The answers may hold a row.
+    `status` is the link's own word about a transaction, if the state's is not enough. When `state.retire` is true the link must be closed instead. The answers may hold a row.
     """
     texts = [] if state.untouched else [*_cleaning_texts(state)]
-    units = [messages.query(b"ROLLBACK")] if state.in_transaction else []
+    open_block = state.in_transaction or status != messages.STATUS_IDLE
+    units = [messages.query(b"ROLLBACK")] if open_block else []
     if texts:
         units.append(messages.query(b"; ".join(texts)))
     return Cleaning(b"".join(units), len(units)) if units else None

@@ -79,7 +79,7 @@ async def _restore(session: "Session", link: Link) -> None:
         out, readies = what.messages, what.readies
         if not link.pooler:
             expected_print = state.expected()
-            out += fingerprint.ask(state.custom_names, prepared=False)
+            out += fingerprint.ask(state.custom_names)
             readies += 1
     if out:
         answer = await link.ask(out, readies, ASK_S)
@@ -125,7 +125,7 @@ async def look(session: "Session") -> None:
         if link.pooler or (state.need is Need.NONE and not state.version):
             await link.ask(messages.sync(), 1, timeout_s)
             return
-        question = fingerprint.ask(state.custom_names, prepared=False)
+        question = fingerprint.ask(state.custom_names)
         answer = await link.ask(question, 1, timeout_s)
         if errors_in(answer) is None:
             state.learn(read_print(answer))
