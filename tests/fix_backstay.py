@@ -103,7 +103,8 @@ def _coverage() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
-def _require_proxy() -> None:
+def require_proxy() -> None:
+    """Skip the calling test while there is no proxy to start."""
     # By file, so that these tests begin to run by themselves the day the service lands.
     if not (ROOT / "proxy" / "service" / "main.py").exists():
         pytest.skip("proxy/service/main.py does not exist yet")
@@ -113,7 +114,7 @@ def _require_proxy() -> None:
 @pytest.fixture
 def make_backstay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Backstay]]:
     """`make_backstay(postgres=[{upstream: …}], …)`: a started proxy of the test's own."""
-    _require_proxy()
+    require_proxy()
     made: list[Backstay] = []
 
     def make(**config: Any) -> Backstay:
@@ -131,7 +132,7 @@ def backstay(
     postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Backstay]:
     """The shared proxy in front of the shared PostgreSQL, with default settings."""
-    _require_proxy()
+    require_proxy()
     route = {"upstream": f"postgresql://127.0.0.1:{postgres.port}/app"}
     proxy = Backstay({"postgres": [route]}, tmp_path_factory.mktemp("backstay")).start()
     yield proxy
@@ -143,7 +144,7 @@ def backstay_redis(
     redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Backstay]:
     """The shared proxy in front of the shared Redis."""
-    _require_proxy()
+    require_proxy()
     route = {"upstream": f"redis://127.0.0.1:{redis.port}"}
     proxy = Backstay({"redis": [route]}, tmp_path_factory.mktemp("backstay")).start()
     yield proxy

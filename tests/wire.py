@@ -35,6 +35,10 @@ class WireClosed(Exception):
         self.reset = reset
 
 
+class LoginRefused(Exception):
+    """The login ended in an ErrorResponse; the argument holds its fields by letter."""
+
+
 # --- frontend messages ---------------------------------------------------------------------------
 
 
@@ -212,7 +216,10 @@ class PgWire:
     ) -> Self:
         """Connected and logged in, database `app` unless told otherwise."""
         wire = cls.connect(address)
-        wire.login(password, user=user, **{"database": "app", **parameters})
+        answer = wire.login(password, user=user, **{"database": "app", **parameters})
+        if answer[-1][:1] != b"Z":
+            wire.close()
+            raise LoginRefused(error_fields(answer[-1]))
         return wire
 
     def __enter__(self) -> Self:
