@@ -179,8 +179,7 @@ def _names_at(path: Path) -> Iterator[str]:
             continue
         annotation = kind.model_fields[part].annotation
         kind = next((k for k in (annotation, *get_args(annotation)) if _is_section(k)), None)
-        if kind is None:
-            return
+        assert kind is not None, "only sections have names inside"
     yield from kind.model_fields
 
 
@@ -193,11 +192,8 @@ def _is_section(kind: object) -> bool:
 
 def _place(document: Document, path: Path) -> Mark:
     """Where the path stands, or the nearest thing around it that stands somewhere."""
-    for length in range(len(path), -1, -1):
-        mark = document.values.get(path[:length])
-        if mark is not None:
-            return mark
-    return Mark(document.file)
+    places = (path[:length] for length in range(len(path), -1, -1))
+    return next(document.values[place] for place in places if place in document.values)
 
 
 def _lines(document: Document, mistakes: list[Mistake]) -> list[str]:

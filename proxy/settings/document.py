@@ -68,11 +68,8 @@ def read_document(text: str, file: str, env: Mapping[str, str]) -> Document:
     try:
         node = _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Mark(file, mark.line + 1, mark.column + 1) if mark else Mark(file)
-        inside = mark is not None and text[mark.index - 1 : mark.index + 1] == "${"
-        hint = "; inside { } or [ ] put quotes around ${…}" if inside else ""
-        document.mistakes.append(((), place, f"not YAML: {_safe(error)}{hint}"))
+        place, message = _not_yaml(error, text, file)
+        document.mistakes.append(((), place, message))
     except yaml.YAMLError:
         message = "not YAML: control characters are not allowed"
         document.mistakes.append(((), Mark(file), message))
@@ -85,10 +82,21 @@ def read_document(text: str, file: str, env: Mapping[str, str]) -> Document:
     return document
 
 
-def _safe(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's own words, except where they quote the text."""
+def _not_yaml(error: yaml.MarkedYAMLError, text: str, file: str) -> tuple[Mark, str]:
+    """Where and why, in PyYAML's own words, except where those quote the text."""
     problem = error.problem or "unreadable"
-    return re.sub(r" '(?!<|.')[^']*'", "", problem)  # '<scalar>' and single characters stay
+    mark = error.problem_mark or error.context_mark
+    if "end of stream" in problem:  # what was begun and never ended says more than the end
+        mark, problem = error.context_mark or mark, "the value that begins here has no end"
+    assert mark is not None, "every error of the scanner, parser and composer has a place"
+    around = text[max(0, mark.index - 1) : mark.index + 1]
+    hint = ""
+    if around == "${":
+        hint = "; inside { } or [ ] put quotes around ${…}"
+    elif "*" in around:
+        hint = "; a value that begins with * needs quotes"
+    problem = re.sub(r" '(?!<|.')[^']*'", "", problem)  # '<scalar>' and single characters stay
+    return Mark(file, mark.line + 1, mark.column + 1), f"not YAML: {problem}{hint}"
 
 
 class _Walker:

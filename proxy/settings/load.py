@@ -71,7 +71,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
     A variable with _FILE behind its name gives the file that holds the URL. Raises ConfigError.
     """
     data: dict[str, Any] = {}
-    document = Document("environment", data=data)
+    document = Document("environment", data, {(): Mark("environment")})
     for kind, variable in VARIABLES.items():
         given = [name for name in (variable, f"{variable}_FILE") if env.get(name)]
         if not given:

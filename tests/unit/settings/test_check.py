@@ -27,7 +27,7 @@ def marked(text: str) -> tuple[str, str]:
 
 CASES: list[tuple[str, str]] = [
     # YAML itself
-    ("postgres: [▶", "not YAML: "),
+    ("postgres: [▶", "not YAML: expected the node content, but found '<stream end>'"),
     ("a: b▶: c", "not YAML: mapping values are not allowed here"),
     ("a: ▶*b", "not YAML: found undefined alias"),
     ("a: 1\n▶\tb: 2", "not YAML: found character that cannot start any token"),
@@ -45,6 +45,11 @@ CASES: list[tuple[str, str]] = [
         PG + "    pool: {size: $▶{SET}}",
         "not YAML: expected ',' or '}', but got '{'; inside { } or [ ] put",
     ),
+    (
+        PG + "    listen: *▶:6432",
+        "not YAML: expected alphabetic or numeric character, but found ':'; a v",
+    ),
+    (PG + '    name: ▶"abc', "not YAML: the value that begins here has no end"),
     # unknown
     (PG + "▶logs: {}", "logs: unknown setting; did you mean log?"),
     (PG + "    pool: {▶sise: 1}", "postgres[0].pool.sise: unknown setting; did you mean size?"),
