@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from proxy.redis.protocol.cache import Cache, Route
+from proxy.redis.protocol.actions import Route
+from proxy.redis.protocol.cache import Cache
 from proxy.redis.protocol.flights import Ask, Flight
 from proxy.redis.protocol.lease import Lease
 from tests.property.cache_world import Weather

@@ -9,7 +9,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from proxy.redis.protocol.insight import Bypassed
+    from collections.abc import Callable
+
+    from proxy.redis.protocol.barriers import Barriers
+    from proxy.redis.protocol.insight import Bypassed, Insight
+    from proxy.redis.protocol.sieve import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +93,14 @@ class Out:
         self.direct: list[object] = []
         self.write = b""
         self.fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the partitions of one route share. `chance` gives numbers in [0, 1)."""
+
+    options: CacheOptions
+    budget: Budget
+    insight: Insight
+    barriers: Barriers
+    chance: Callable[[], float]

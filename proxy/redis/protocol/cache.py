@@ -23,50 +23,36 @@ What the caller must do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.core.errors import PeerProtocolError
 from proxy.redis.protocol import flights
 from proxy.redis.protocol.actions import (
     Answer,
-    CacheOptions,
     Fault,
     Out,
     Phase,
+    Route,
     Server,
     Wait,
 )
-from proxy.redis.protocol.cacheable import NIL, HashRead, KeyFilter, Plan, assembled, piece_name
-from proxy.redis.protocol.downgrade import bulk, elements, to_resp2
-from proxy.redis.protocol.flights import TRANSIENT, Ask, Flight, Step
-from proxy.redis.protocol.insight import Bypassed, Insight
+from proxy.redis.protocol.cacheable import KeyFilter, Plan, assembled, piece_name
+from proxy.redis.protocol.downgrade import to_resp2
+from proxy.redis.protocol.flights import TRANSIENT, Ask, Flight, Step, invalidated
+from proxy.redis.protocol.insight import Bypassed
 from proxy.redis.protocol.lease import Lease
 from proxy.redis.protocol.store import Store, Value
 from proxy.redis.protocol.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from proxy.redis.protocol.barriers import Barriers
-    from proxy.redis.protocol.sieve import Budget, Entry
+    from proxy.redis.protocol.sieve import Entry
 
-FOREVER_S = float("inf")
 OVERSIZE_KEPT = 1024
 NO_STALE_KEPT = 4096
 SWEEP_STEPS = 256
 TICK_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What the partitions of one route share. `chance` gives numbers in [0, 1)."""
-
-    options: CacheOptions
-    budget: Budget
-    insight: Insight
-    barriers: Barriers
-    chance: Callable[[], float]
 
 
 class Cache:
@@ -135,7 +121,7 @@ class Cache:
         try:
             for frame in frames:
                 if frame[:1] == b">":
-                    self._on_push(frame, out)
+                    self._on_push(frame)
                 else:
                     self._on_reply(frame, now_s, out)
                 if out.fault is not None:
@@ -170,7 +156,7 @@ class Cache:
         for key in keys:
             self._drop_and_detach(key)
             if no_stale and self.options.stale_max_s > 0:
-                _remember(self._no_stale, key, FOREVER_S, NO_STALE_KEPT)
+                _remember(self._no_stale, key, flights.FOREVER_S, NO_STALE_KEPT)
 
     def written(self, keys: Iterable[bytes]) -> None:
         """W3: that write was answered (well or not), or its link is lost."""
@@ -320,15 +306,7 @@ class Cache:
         """(served until, the key's own end). Counted from the sending of the batch, so never
         late.
         """
-        options = self.options
-        cap_s = options.negative_ttl_s if ttl_ms == -2 else options.ttl_s
-        if flight.hash_read is HashRead.WHOLE and ttl_ms != -2 and not flight.safe_encoding:
-            cap_s = min(cap_s, options.hash_ttl_s)
-        cap_s *= 0.9 + 0.2 * self._chance()
-        if flight.fields_ms is not None:
-            ttl_ms = flight.fields_ms if ttl_ms < 0 else min(ttl_ms, flight.fields_ms)
-        expires_s = flight.sent_s + ttl_ms / 1000 if ttl_ms >= 0 else FOREVER_S
-        return min(flight.sent_s + cap_s, expires_s), expires_s
+        return flight.lifetime(ttl_ms, self.options, 0.9 + 0.2 * self._chance())
 
     # ---- flights ----
 
@@ -390,18 +368,16 @@ class Cache:
 
     # ---- what T says ----
 
-    def _on_push(self, frame: bytes, out: Out) -> None:
-        parts = elements(b"*" + frame[1:])
-        if len(parts) != 2 or bulk(parts[0]) != b"invalidate":
-            out.fault = Fault.PROTOCOL  # also tracking-redir-broken: nothing is promised any more
-        elif parts[1] == NIL:
+    def _on_push(self, frame: bytes) -> None:
+        keys = invalidated(frame)
+        if keys is None:
             self.store.drop_all()
             head = self.traffic.head
             if head is not None and head.answered:
                 head.dirty.update(head.keys)
-        else:
-            for part in elements(parts[1]):
-                self._invalidated(bulk(part))
+            return
+        for key in keys:
+            self._invalidated(key)
 
     def _invalidated(self, key: bytes) -> None:
         """A read whose reply comes after this push was made after the change: it stays joinable."""

@@ -16,9 +16,10 @@ from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.redis.protocol.actions import Fault
 from proxy.redis.protocol.cacheable import NIL, ZERO, HashRead, Plan, request
-from proxy.redis.protocol.downgrade import elements, integer
+from proxy.redis.protocol.downgrade import bulk, elements, integer
 
 if TYPE_CHECKING:
+    from proxy.redis.protocol.actions import CacheOptions
     from proxy.redis.protocol.reader import Reader
     from proxy.redis.protocol.sieve import Entry
 
@@ -28,6 +29,7 @@ _MULTI = request([b"MULTI"])
 _EXEC = request([b"EXEC"])
 
 
+FOREVER_S = float("inf")
 SPELLINGS_MAX = 8
 TRANSIENT = (b"-LOADING", b"-MASTERDOWN", b"-TRYAGAIN", b"-CLUSTERDOWN", b"-BUSY")
 
@@ -192,6 +194,16 @@ class Flight:
         # a nil of MGET for a key that is there: another type, for which GET has an error
         return not (self.name == b"MGET" and reply == self.missing)
 
+    def lifetime(self, ttl_ms: int, options: CacheOptions, jitter: float) -> tuple[float, float]:
+        """(served until, the key's own end) for what PTTL said. `jitter` is for the caps only."""
+        cap_s = options.negative_ttl_s if ttl_ms == -2 else options.ttl_s
+        if self.hash_read is HashRead.WHOLE and ttl_ms != -2 and not self.safe_encoding:
+            cap_s = min(cap_s, options.hash_ttl_s)
+        if self.fields_ms is not None:
+            ttl_ms = self.fields_ms if ttl_ms < 0 else min(ttl_ms, self.fields_ms)
+        expires_s = self.sent_s + ttl_ms / 1000 if ttl_ms >= 0 else FOREVER_S
+        return min(self.sent_s + cap_s * jitter, expires_s), expires_s
+
     def ended(self, asked_s: float) -> bool:
         """True when a TTL may have passed before `asked_s`. Never for who asked first."""
         if asked_s <= self.sent_s:
@@ -282,3 +294,14 @@ def pieces(number: int, now_s: float, plan: Plan, wanted: list[int]) -> tuple[Fl
 def read_of_pieces(plan: Plan, wanted: list[int]) -> bytes:
     """The read that `pieces` sends for these keys; flights of equal reads are one."""
     return request([plan.name, *(plan.keys[i] for i in wanted)])
+
+
+def invalidated(push: bytes) -> list[bytes] | None:
+    """The keys of an invalidation push; None when it says: all of them (FLUSHALL, a full resync).
+
+    Raises PeerProtocolError for any other push: tracking-redir-broken, say, ends every promise.
+    """
+    parts = elements(b"*" + push[1:])
+    if len(parts) != 2 or bulk(parts[0]) != b"invalidate":
+        raise PeerProtocolError("an unknown push on the tracking link", Reason.UPSTREAM_PROTOCOL)
+    return None if parts[1] == NIL else [bulk(part) for part in elements(parts[1])]

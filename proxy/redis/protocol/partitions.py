@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.redis.protocol.actions import Route
 from proxy.redis.protocol.barriers import Barriers
-from proxy.redis.protocol.cache import Cache, Route
+from proxy.redis.protocol.cache import Cache
 from proxy.redis.protocol.insight import Insight, Report
 from proxy.redis.protocol.reader import Reader
 from proxy.redis.protocol.sieve import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from proxy.redis.protocol.actions import CacheOptions
 
@@ -33,13 +34,13 @@ class Partitions:
         self.barriers = Barriers()
         self._route = Route(options, self.budget, self.insight, self.barriers, chance)
         self._readers = 0
-        self._caches: dict[tuple[bytes, int], Cache] = {}
+        self._caches: dict[tuple[Hashable, int], Cache] = {}
         self._by_database: dict[int, list[Cache]] = {}
 
     make_cache = Cache  # tests put a cache without one of the rules here
 
-    def partition(self, user: bytes, database: int) -> Cache:
-        """The cache of this user and database, made at first use."""
+    def partition(self, user: Hashable, database: int) -> Cache:
+        """The cache of this user (any identity of theirs) and database, made at first use."""
         cache = self._caches.get((user, database))
         if cache is None:
             cache = self.make_cache(self._route)
@@ -47,7 +48,7 @@ class Partitions:
             self._by_database.setdefault(database, []).append(cache)
         return cache
 
-    def discard(self, user: bytes, database: int) -> None:
+    def discard(self, user: Hashable, database: int) -> None:
         """Forget a partition whose last client is gone. Its tracking link must be closed."""
         cache = self._caches.pop((user, database))
         assert not len(cache.traffic), "link_lost comes first"
