@@ -212,9 +212,13 @@ class PgWire:
 
     @classmethod
     def session(
-        cls, address: Address, user: str = "postgres", password: str = "", **parameters: str
+        cls, address: Address, user: str = "postgres", password: str = "any", **parameters: str
     ) -> Self:
-        """Connected and logged in, database `app` unless told otherwise."""
+        """Connected and logged in, database `app` unless told otherwise.
+
+        The default password is for roles that the server trusts: the proxy asks for one all the
+        same (it cannot know yet), and refuses an empty one as the server would.
+        """
         wire = cls.connect(address)
         answer = wire.login(password, user=user, **{"database": "app", **parameters})
         if answer[-1][:1] != b"Z":

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 
 PROBE_S_MAX: Final = 5.0
 
-# One role per login method; pg_hba below sends each to its own.
+# One role per login method; pg_hba below sends each to its own. The trusted ones have a password
+# too, though the server never asks: a proxy that does not know that yet may ask for one.
 ROLE_PASSWORDS: Final[Mapping[str, str]] = {
-    "app_trust": "",
+    "postgres": "postgres-Pa55word",
+    "app_trust": "trust-Pa55word",
     "app_password": "clear-Pa55 word",
     "app_md5": "md5-Pa55%word",
     "app_scram": "scram-Pa55/wörd",
@@ -289,11 +291,11 @@ def _roles_sql() -> bytes:
     lines = ["CREATE ROLE app_owners;", "CREATE DATABASE app OWNER app_owners;"]
     for role, password in ROLE_PASSWORDS.items():
         encryption = "md5" if role == "app_md5" else "scram-sha-256"
-        clause = f" PASSWORD '{password}'" if password else ""
+        verb = "ALTER" if role == "postgres" else "CREATE"
         lines.append(f"SET password_encryption = '{encryption}';")
-        lines.append(f"CREATE ROLE {role} LOGIN{clause};")
+        lines.append(f"{verb} ROLE {role} LOGIN PASSWORD '{password}';")
     lines.append("CREATE ROLE app_cert LOGIN;")
-    roles = ", ".join([*ROLE_PASSWORDS, "app_cert"])
+    roles = ", ".join([*(set(ROLE_PASSWORDS) - {"postgres"}), "app_cert"])
     lines.append(f"GRANT app_owners TO {roles};")
     return ("\n".join(lines) + "\n").encode()
 
