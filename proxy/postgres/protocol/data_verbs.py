@@ -150,38 +150,49 @@ def _outside(source: Source) -> bool:
     )
 
 
-_RUNS_NOTHING = (b"function", b"procedure", b"view", b"rule", b"trigger", b"aggregate", b"event")
+_MODIFIERS = frozenset(
+    b"or replace local global temp temporary unlogged recursive".split()
+    + b"constraint event unique foreign".split()
+)
+_RUNS_NOTHING = (b"function", b"procedure", b"view", b"rule", b"trigger", b"aggregate")
 
 
 def create(source: Source) -> Statement:
+    """CREATE: of a table from a query, the query's calls count; of code, nothing runs yet."""
     if _outside(source):
         return Statement(Class.OTHER, "CREATE", opaque=Opaque.WEAK)
-    head = [source.word(at) for at in range(1, 6)]
+    at, temporary = 1, False
+    while source.word(at) in _MODIFIERS:
+        temporary = temporary or source.word(at) in (b"temp", b"temporary")
+        at += 1
+    what = source.word(at)
+    words = [t[1] for t in source.tokens if t[0] == WORD]
     effects: tuple[Effect, ...] = ()
-    if _is_temporary(source, head):
+    if (temporary or _in_pg_temp(source)) and not _drops_at_commit(words):
         effects = (CreateTemp(),)
-    materialized = b"materialized" in head
-    if not materialized and any(word in _RUNS_NOTHING for word in head):
+    if what in _RUNS_NOTHING:
         return Statement(Class.WRITE, "CREATE", effects=effects)
     calls = source.calls()
-    found = tuple(e for e in calls.effects if e not in effects)
-    words = [t[1] for t in source.tokens if t[0] == WORD]
-    opaque = Opaque.STRONG if Category.SET_CONFIG in calls.seen else Opaque.NONE
-    if b"extension" in head or (b"as" in words and calls.unknown):
-        opaque = opaque if opaque is Opaque.STRONG else Opaque.WEAK
-    if b"execute" in words:
+    opaque = Opaque.NONE
+    if what == b"extension" or (b"as" in words and calls.unknown):
+        opaque = Opaque.WEAK
+    if b"execute" in words or Category.SET_CONFIG in calls.seen:
         opaque = Opaque.STRONG
     kind = Class.OTHER if calls.seen.intersection(_NEVER_AGAIN) else Class.WRITE
-    return Statement(kind, "CREATE", effects=effects + found, opaque=opaque)
+    return Statement(kind, "CREATE", effects=(*effects, *calls.effects), opaque=opaque)
 
 
-def _is_temporary(source: Source, head: list[bytes]) -> bool:
-    """CREATE TEMP …, or a name in pg_temp; not a table that goes with its transaction."""
-    tail = [t[1] for t in source.tokens if t[0] == WORD]
-    if any(tail[i : i + 3] == [b"on", b"commit", b"drop"] for i in range(len(tail) - 2)):
-        return False
-    if any(word in (b"temp", b"temporary") for word in head[:4]):
-        return True
+def _drops_at_commit(words: list[bytes]) -> bool:
+    """ON COMMIT DROP: a table that goes with its transaction."""
+    return any(
+        words[at : at + 3] == [b"on", b"commit", b"drop"]
+        for at, word in enumerate(words)
+        if word == b"on"
+    )
+
+
+def _in_pg_temp(source: Source) -> bool:
+    """The new object's name is in the schema pg_temp."""
     return any(
         source.tokens[at][1] == b"pg_temp" and source.tokens[at + 1][1] == b"."
         for at in range(1, min(12, len(source.tokens) - 1))

@@ -171,9 +171,9 @@ def identity() -> bytes:
 
 
 def read(rows: Sequence[bytes]) -> Fingerprint:
-    """The fingerprint from the bodies of its DataRow messages. Rows of one column are left out: they
-    answer the set_config of a restoration sent in the same write. Raises PeerProtocolError when the
-    others do not answer our question."""
+    """The fingerprint from the bodies of its DataRow messages. Rows of one column are left out:
+    they answer the set_config of a restoration sent in the same write. Raises PeerProtocolError
+    when the others do not answer our question."""
     tables: dict[bytes, dict[bytes, bytes]] = {kind: {} for kind in _KINDS}
     custom: dict[bytes, bytes | None] = {}
     for body in rows:

@@ -109,7 +109,8 @@ also stand together in one Query. RESET ROLE goes back to a role given at startu
 def cleaning(state: SessionState, status: int = messages.STATUS_IDLE) -> Cleaning | None:
     """What to send before the link serves another session, or None when there is nothing to do.
 
-    `status` is the link's own word about a transaction, if the state's is not enough. When `state.retire` is true the link must be closed instead. The answers may hold a row.
+    `status` is the link's own word about a transaction. When `state.retire` is true the link must
+    be closed instead. The answers may hold a row.
     """
     texts = [] if state.untouched else [*_cleaning_texts(state)]
     open_block = state.in_transaction or status != messages.STATUS_IDLE
