@@ -178,7 +178,7 @@ class Flight:
             if ttl_ms is None:
                 self.dirty.add(self.keys[len(self.ttls)])
             self.ttls.append(-1 if ttl_ms is None else ttl_ms)
-            return Fault.REFUSED if refused else None
+            return Fault.REFUSED if refused and not self.error else None
         elif step is Step.FIELDS:
             self._learn_fields(frame)
         else:
