@@ -61,6 +61,9 @@ class Exchange:
     session_state: bool = False
     """It leaves state in the session that no proxy can rebuild (temporary tables, locks …)."""
 
+    own_words: bool = False
+    """A proxy refuses it by itself: same severity and SQLSTATE, in its own words."""
+
     @property
     def writes(self) -> bool:
         """Whether running it twice differs from running it once."""
@@ -127,9 +130,18 @@ def play(client: PgWire, subject: Exchange) -> list[bytes]:
     return found
 
 
-def masked(messages: Sequence[bytes]) -> list[bytes]:
-    """The messages without what differs between any two runs: keys, pids, OIDs of own objects."""
-    return [_MASKS.get(raw[:1], bytes)(raw) for raw in messages]
+def masked(messages: Sequence[bytes], subject: Exchange) -> list[bytes]:
+    """The messages without what differs between any two runs: keys, pids, OIDs of own objects.
+
+    Also without an error's words, where the exchange leaves those to a proxy.
+    """
+    masks = {**_MASKS, b"E": _mask_words} if subject.own_words else _MASKS
+    return [masks.get(raw[:1], bytes)(raw) for raw in messages]
+
+
+def _mask_words(raw: bytes) -> bytes:
+    fields = wire.error_fields(raw)
+    return f"E {fields['V']} {fields['C']}".encode()
 
 
 def _mask_key(raw: bytes) -> bytes:

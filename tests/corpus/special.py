@@ -194,8 +194,12 @@ ENDS = [
 ]
 
 BAD_MESSAGES = [
-    exchange("unknown_message", [Send(message(b"y", b"?")), Closed()]),
-    exchange("unknown_message_behind_query", [Send(query("SELECT 1") + message(b"~")), Closed()]),
+    exchange("unknown_message", [Send(message(b"y", b"?")), Closed()], own_words=True),
+    exchange(
+        "unknown_message_behind_query",
+        [Send(query("SELECT 1") + message(b"~")), Closed()],
+        own_words=True,
+    ),
     exchange("query_without_terminator", message(b"Q", b"SELECT 1"), SYNC),
     exchange("query_with_trailing_bytes", message(b"Q", b"SELECT 1\0rest"), SYNC),
     exchange("parse_truncated", [Send(message(b"P", b"\0SELECT 1\0"))], SYNC),
@@ -203,7 +207,11 @@ BAD_MESSAGES = [
     exchange("describe_of_unknown_kind", message(b"D", b"Xname\0") + SYNC),
     exchange("close_of_unknown_kind", message(b"C", b"Xname\0") + SYNC),
     exchange("execute_truncated", message(b"E", b"\0\0") + SYNC),
-    exchange("password_message_after_login", [Send(message(b"p", b"secret\0")), Closed()]),
+    exchange(
+        "password_message_after_login",
+        [Send(message(b"p", b"secret\0")), Closed()],
+        own_words=True,
+    ),
 ]
 
 EXCHANGES: list[Exchange] = [

@@ -24,7 +24,7 @@ def test_the_corpus_is_large_and_its_names_are_unique() -> None:
 def run(server: PostgresServer, subject: Exchange, chop_bytes: int = 0) -> list[bytes]:
     with PgWire.session(("127.0.0.1", server.port), **subject.parameters) as client:
         client.chop_bytes = chop_bytes
-        messages = masked(play(client, subject))
+        messages = masked(play(client, subject), subject)
         if not subject.ends:
             with pytest.raises(TimeoutError):  # nothing is left over
                 client.read_message(0.01)

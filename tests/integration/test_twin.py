@@ -34,7 +34,7 @@ def run(port: int, subject: Exchange, chop_bytes: int = 0) -> list[bytes]:
         if not subject.ends:
             # The session is still usable and nothing unasked is on its way.
             assert client.query("SELECT 'end'")[-1][:1] == b"Z"
-        return masked(messages)
+        return masked(messages, subject)
 
 
 @pytest.fixture(scope="module")
