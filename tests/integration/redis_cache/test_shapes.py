@@ -63,30 +63,29 @@ XADD x 1-1 f v g w
 XADD x 2-1 f v2
 """.strip().splitlines()
 
-# Each with a word KEY, for which a present and a missing key are put.
-READS = (
-    """
+# One request each, between bars; its second word is replaced by a missing key, too.
+READS_TEXT = """
 GET s | STRLEN s | GETRANGE s 1 3 | GETRANGE s 9 12 | SUBSTR s 0 -1 | GETBIT bits 1 | BITCOUNT s
 BITCOUNT s 0 1 | BITCOUNT s 0 1 BYTE | BITCOUNT s 0 9 BIT | BITPOS bits 0 | BITPOS bits 1
-BITPOS bits 1 0 | BITPOS bits 1 0 -1 | BITPOS bits 0 0 -1 BIT | TYPE s | TYPE h | TYPE l | TYPE set
-TYPE z | TYPE x | EXISTS s | HGET h f | HGET h none | HMGET h f none e | HMGET h f | HEXISTS h f
-HEXISTS h none | HLEN h | HSTRLEN h g | HSTRLEN h none | HKEYS h | HVALS h | HGETALL h
-SISMEMBER set a | SISMEMBER set none | SMISMEMBER set a none | SCARD set | SMEMBERS set
-SMEMBERS one | LLEN l | LINDEX l 0 | LINDEX l 99 | LRANGE l 0 -1 | LRANGE l 5 9 | LPOS l a
-LPOS l none | LPOS l a COUNT 0 | LPOS l none COUNT 0 | LPOS l a RANK -1 | LPOS l b RANK 2 MAXLEN 9
-LPOS l a RANK 1 COUNT 2 MAXLEN 10 | ZSCORE z b | ZSCORE z none | ZSCORE z c | ZSCORE z d | ZSCORE z
-e ZSCORE z g | ZMSCORE z a none c | ZCARD z | ZCOUNT z -inf +inf | ZLEXCOUNT same - + | ZRANK z a
-ZRANK z none | ZREVRANK z a | ZREVRANK z none | ZRANGE z 0 -1 | ZRANGE z 0 -1 WITHSCORES ZRANGE z 9
-12 | ZRANGE z 9 12 WITHSCORES | ZRANGE z 0 -1 REV WITHSCORES | ZRANGE z 0 0 WITHSCORES ZRANGE z -inf
-+inf BYSCORE LIMIT 0 2 WITHSCORES | ZRANGE same - + BYLEX | ZRANGEBYSCORE z 1 3 ZRANGEBYSCORE z -inf
-+inf WITHSCORES LIMIT 1 2 | ZRANGEBYLEX same - + | ZRANGEBYLEX same - + LIMIT 0 1 ZREVRANGE z 0 -1 |
-ZREVRANGE z 0 -1 WITHSCORES | ZREVRANGEBYSCORE z +inf -inf ZREVRANGEBYSCORE z +inf -inf WITHSCORES |
-ZREVRANGEBYLEX same + - | XLEN x | XRANGE x - + XRANGE x - + COUNT 1 | XREVRANGE x + - | XREVRANGE x
-+ - COUNT 1 | XRANGE x 9 + ZRANK z a WITHSCORE | ZRANK z none WITHSCORE | ZREVRANK z b WITHSCORE
-""".replace("\n", " | ")
-    .strip(" |")
-    .split(" | ")
-)
+BITPOS bits 1 0 | BITPOS bits 1 0 -1 | BITPOS bits 0 0 -1 BIT | TYPE s | TYPE h | TYPE l
+TYPE set | TYPE z | TYPE x | EXISTS s | HGET h f | HGET h none | HMGET h f none e | HMGET h f
+HEXISTS h f | HEXISTS h none | HLEN h | HSTRLEN h g | HSTRLEN h none | HKEYS h | HVALS h
+HGETALL h | SISMEMBER set a | SISMEMBER set none | SMISMEMBER set a none | SCARD set
+SMEMBERS set | SMEMBERS one | LLEN l | LINDEX l 0 | LINDEX l 99 | LRANGE l 0 -1 | LRANGE l 5 9
+LPOS l a | LPOS l none | LPOS l a COUNT 0 | LPOS l none COUNT 0 | LPOS l a RANK -1
+LPOS l b RANK 2 MAXLEN 9 | LPOS l a RANK 1 COUNT 2 MAXLEN 10 | ZSCORE z b | ZSCORE z none
+ZSCORE z c | ZSCORE z d | ZSCORE z e | ZSCORE z g | ZMSCORE z a none c | ZCARD z
+ZCOUNT z -inf +inf | ZLEXCOUNT same - + | ZRANK z a | ZRANK z none | ZREVRANK z a
+ZREVRANK z none | ZRANGE z 0 -1 | ZRANGE z 0 -1 WITHSCORES | ZRANGE z 9 12
+ZRANGE z 9 12 WITHSCORES | ZRANGE z 0 -1 REV WITHSCORES | ZRANGE z 0 0 WITHSCORES
+ZRANGE z -inf +inf BYSCORE LIMIT 0 2 WITHSCORES | ZRANGE same - + BYLEX | ZRANGEBYSCORE z 1 3
+ZRANGEBYSCORE z -inf +inf WITHSCORES LIMIT 1 2 | ZRANGEBYLEX same - +
+ZRANGEBYLEX same - + LIMIT 0 1 | ZREVRANGE z 0 -1 | ZREVRANGE z 0 -1 WITHSCORES
+ZREVRANGEBYSCORE z +inf -inf | ZREVRANGEBYSCORE z +inf -inf WITHSCORES | ZREVRANGEBYLEX same + -
+XLEN x | XRANGE x - + | XRANGE x - + COUNT 1 | XREVRANGE x + - | XREVRANGE x + - COUNT 1
+XRANGE x 9 + | ZRANK z a WITHSCORE | ZRANK z none WITHSCORE | ZREVRANK z b WITHSCORE
+"""
+READS = " | ".join(READS_TEXT.strip().splitlines()).split(" | ")
 
 # Changes of each type, all of which must be noticed.
 CHANGES = {
