@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.setting_text import OF_TRANSACTION
 
 STATEMENT = b"_backstay_fp"
 """Name of the prepared statement and of its portal."""
@@ -186,7 +187,7 @@ def read(rows: Sequence[bytes]) -> Fingerprint:
         name = fields[1].lower() if kind in (b"s", b"g") else fields[1]
         if kind == b"g":
             custom[name] = fields[2]
-        elif fields[2] is not None:
+        elif fields[2] is not None and name not in OF_TRANSACTION:
             tables[kind][name] = fields[2]
     return Fingerprint(
         temp_objects=_count(tables[b"t"].get(b"")),

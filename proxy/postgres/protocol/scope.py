@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from proxy.postgres.protocol.fingerprint import Fingerprint
+from proxy.postgres.protocol.setting_text import date_style
 
 SETTINGS_BYTES_MAX = 256 << 10
 """Names, values and texts of one session's settings; beyond it the session is not restorable."""
@@ -70,6 +71,9 @@ class Scope:
 
     def with_setting(self, name: bytes, setting: Setting) -> "Scope":
         """This scope after a SET."""
+        old = self.settings.get(name)
+        if name == b"datestyle" and old and old.value and setting.value:
+            setting = replace(setting, value=date_style(old.value, setting.value))
         settings = {n: s for n, s in self.settings.items() if n != name}
         settings[name] = setting
         return replace(self, settings=settings)

@@ -35,6 +35,22 @@ OF_TRANSACTION = frozenset(
 )
 """Settings that end with the transaction however they are set."""
 
+_STYLES = (b"iso", b"sql", b"postgres", b"german")
+_ORDERS = (b"ymd", b"dmy", b"euro", b"mdy", b"us", b"noneuro")
+
+
+def date_style(old: bytes, new: bytes) -> bytes:
+    """DateStyle `new` set over `old`: what it leaves out, style or order, stays as it was."""
+    parts = [b"", b""]
+    for value in (old, new):
+        words = [word.strip().lower() for word in value.split(b",")]
+        if b"german" in words and len(words) == 1:
+            words.append(b"dmy")
+        for at, known in enumerate((_STYLES, _ORDERS)):
+            parts[at] = next((w for w in words if w.startswith(known)), parts[at])
+    return b", ".join(filter(None, parts)) or new
+
+
 _ALIASES = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}
 
 _BARE = re.compile(rb"[a-z_][a-z0-9_]*\Z")
