@@ -1,0 +1,150 @@
+"""The words and numbers of the demo: a scene as lines of text, painted or not."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from proxy.demo.ledger import Balance, Tally
+from proxy.demo.play import Scene
+
+ERROR_CHARS_MAX: Final = 64
+
+RED: Final = "31"
+GREEN: Final = "32"
+BOLD: Final = "1"
+DIM: Final = "2"
+Paint = Callable[[str, str], str]
+"""Text and colour in, text for the terminal out."""
+
+_SHOWN: Final = """\
+What this shows: links closed, reset or broken off within TLS, sessions terminated, and the server
+restarted, while connections were idle, in a read, or in a transaction that had only begun; and
+writes in flight struck by the server's own FATAL, which proves that they were rolled back.
+What it does not: a reset that strikes a write after it was sent, or a transaction in which work
+was done. Nobody can undo that, and Backstay does not pretend: the application gets 08007 (outcome
+unknown) or 40001 (rolled back), on a connection that stays open. See `backstay demo --anywhere`."""
+
+_ANYWHERE: Final = """\
+Strikes came anywhere, also in the middle of writes and transactions. Through Backstay an error says
+what is true: 40001 nothing was saved, run the transaction again; 08007 the outcome is unknown,
+look before you retry; 08006 a read broke off. The connection stays open each time."""
+
+
+def introduction(scene: Scene, paint: Paint) -> list[str]:
+    """What runs, and what to try meanwhile."""
+    every_s = scene.options.cut_every_s
+    lines = [
+        "",
+        paint("Backstay demo", BOLD) + f": {scene.version}, the same application twice:",
+        "  direct            application → links that break → PostgreSQL",
+        "  through Backstay  application → Backstay → links that break → PostgreSQL",
+        f"Every {every_s:g} s or so both are struck at the same moment in the same way.",
+        "",
+        "Try it meanwhile:",
+        f"  {_psql(scene)} '{scene.url}'",
+        f"  tail -f {scene.front.log}",
+    ]
+    if scene.dashboard:
+        lines.append(f"  dashboard: {scene.dashboard}")
+    if scene.options.seconds is None:
+        lines.append("Ctrl-C ends it.")
+    return [*lines, ""]
+
+
+def _psql(scene: Scene) -> str:
+    own = scene.server.bin / "psql"  # a wheel's server may bring its own
+    return "psql" if shutil.which("psql") or not own.exists() else str(own)
+
+
+def one_line(scene: Scene) -> str:
+    """The counts of now in one line."""
+    direct, through = scene.direct.tally, scene.through.tally
+    return (
+        f"{scene.elapsed_s:4.0f} s  direct: {_count(direct.errors.total(), 'error')}, "
+        f"through Backstay: {through.errors.total()}  "
+        f"({through.statements} statements, {_strikes(scene)}, "
+        f"{scene.counts['run_again']} run again, longest wait {through.longest_s:.1f} s)"
+    )
+
+
+def panel(scene: Scene, paint: Paint) -> list[str]:
+    """The counts of now as a few lines; as many each time."""
+    seconds = scene.options.seconds
+    of = f" of {seconds:.0f} s" if seconds is not None else " s"
+    last = f", now: {scene.striker.last}" if scene.striker.last else ""
+    return [
+        f"{scene.elapsed_s:.0f}{of}, {_strikes(scene)}{last}",
+        *_table(scene, paint),
+        _done(scene),
+    ]
+
+
+def result(scene: Scene, problems: Sequence[str], paint: Paint) -> list[str]:
+    """How it went: counts, the ledger, what was shown and what was not, the verdict."""
+    lines = ["", f"{scene.elapsed_s:.0f} s, {_strikes(scene)}: {_kinds(scene)}."]
+    lines += [f"Skipped: {text}." for text in scene.striker.skipped]
+    lines += [*_table(scene, paint), _done(scene), ""]
+    for side, name in ((scene.direct, "direct"), (scene.through, "through Backstay")):
+        lines.append(f"Ledger, {name}: {_books(scene.balances[side.name])}.")
+    for side, name in ((scene.direct, "direct"), (scene.through, "through Backstay")):
+        for text, count in side.tally.errors.most_common(3):
+            lines.append(paint(f"  {name}, {count} times: {_short(text)}", DIM))
+    lines += ["", *(_ANYWHERE if scene.options.anywhere else _SHOWN).splitlines(), ""]
+    if problems:
+        return lines + [paint(f"FAILED: {problem}", RED) for problem in problems]
+    errors = _count(scene.direct.tally.errors.total(), "error")
+    verdict = "every error said what is true" if scene.through.tally.errors else "0"
+    return [*lines, paint(f"direct: {errors}, through Backstay: {verdict}", GREEN)]
+
+
+def _table(scene: Scene, paint: Paint) -> list[str]:
+    heads = ("errors", "requests", "statements", "longest wait")
+    lines = [" " * 18 + "".join(f"{head:>14}" for head in heads)]
+    for name, tally, colour in (
+        ("direct", scene.direct.tally, RED),
+        ("through Backstay", scene.through.tally, GREEN),
+    ):
+        lines.append(
+            f"{name:<18}" + _row(tally, colour if tally.errors or colour == GREEN else "", paint)
+        )
+    return lines
+
+
+def _row(tally: Tally, colour: str, paint: Paint) -> str:
+    errors = f"{tally.errors.total():>14}"
+    counts = f"{tally.requests:>14}{tally.statements:>14}{tally.longest_s:>12.1f} s"
+    return (paint(errors, colour) if colour else errors) + counts
+
+
+def _strikes(scene: Scene) -> str:
+    striker = scene.striker
+    return f"{_count(striker.done.total(), 'strike')}, {_count(striker.links_cut, 'link')} cut"
+
+
+def _kinds(scene: Scene) -> str:
+    return ", ".join(f"{name} {count}" for name, count in scene.striker.done.items()) or "none"
+
+
+def _done(scene: Scene) -> str:
+    counts = scene.counts
+    return (
+        f"Backstay: {_count(counts['link_lost'], 'lost link')}, "
+        f"{_count(counts['restored'], 'session')} restored, "
+        f"{_count(counts['run_again'], 'statement')} run again"
+    )
+
+
+def _books(books: Balance) -> str:
+    unknown = f", {books.unknown} of unknown outcome ({books.unknown_stored} stored)"
+    return (
+        f"{books.acknowledged} writes acknowledged, {books.lost} lost, {books.doubled} doubled"
+        f"{unknown if books.unknown else ''}"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= ERROR_CHARS_MAX else text[: ERROR_CHARS_MAX - 1] + "…"
