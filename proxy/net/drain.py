@@ -19,8 +19,8 @@ peer's kernel answers RST. Seen on Linux 6.18, TCP and Unix sockets, both loops
 
 Where it cannot help: the FATAL was still in the peer's send queue when the peer's kernel sent its
 RST (the peer closed with our bytes unread while our receive window was full, or while Nagle's
-algorithm held the segment back: seen here, but PostgreSQL and Redis set TCP_NODELAY); or the segment
-was lost on the way, in which case the RST arrives alone.
+algorithm held the segment back: seen here, but PostgreSQL and Redis set TCP_NODELAY); or the
+segment was lost on the way, in which case the RST arrives alone.
 
 What left. `transport.write` on uvloop 0.23 calls write(2) at once when nothing is queued, else at
 the end of the turn; asyncio the same, else when the socket is writable. In connection_lost

@@ -95,6 +95,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         "_data_received",
         "_eof",
         "_given_bytes",
+        "_handshake_error",
         "_incoming",
         "_last_write_bytes",
         "_last_write_start",
@@ -132,6 +133,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         self._announced = False  # connection_made has been called on the application's protocol
         self._eof = False  # the peer sent close_notify
         self._loss: Exception | None = None
+        self._handshake_error: Exception | None = None
         self._queued: list[bytes] = []
         self._queued_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -167,9 +169,9 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
 
     async def handshaken(self) -> None:
         """Returns when the handshake is done. Raises what ended it, if it failed."""
-        if self._phase in (Phase.OPEN, Phase.CLOSING, Phase.CLOSED):
-            if self._loss is not None:
-                raise self._loss
+        if self._phase not in (Phase.NEW, Phase.HANDSHAKE):
+            if self._handshake_error is not None:
+                raise self._handshake_error
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -364,6 +366,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._handshake_error = error
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

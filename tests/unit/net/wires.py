@@ -7,18 +7,22 @@ import ssl
 import struct
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import trustme
 
 from proxy.net.drain import LastWords
 
+OPENED: list[asyncio.Transport] = []  # aborted at the end of each test
+PEERS: list[socket.socket] = []  # closed then
+
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
     """(ours, the peer's), connected over loopback; the peer's end is blocking.
 
-    The peer sends without delay, as PostgreSQL and Redis do: what Nagle's algorithm still holds back
-    in the peer's kernel is thrown away by its RST, and nobody can read it.
+    The peer sends without delay, as PostgreSQL and Redis do: what Nagle's algorithm still holds
+    back in the peer's kernel is thrown away by its RST, and nobody can read it.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -26,6 +30,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         ours = socket.create_connection(listener.getsockname())
         peer, _ = listener.accept()
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    PEERS.append(peer)
     ours.setblocking(False)
     peer.settimeout(10)
     return ours, peer
@@ -34,6 +39,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 def unix_pair() -> tuple[socket.socket, socket.socket]:
     """As tcp_pair, over a Unix socket."""
     ours, peer = socket.socketpair()
+    PEERS.append(peer)
     ours.setblocking(False)
     peer.settimeout(10)
     return ours, peer
@@ -76,6 +82,21 @@ class Certificates:
 def certificates() -> Certificates:
     """Made once per test process: keys take a while."""
     return Certificates()
+
+
+class PemFiles:
+    """The certificates as files: paths of each."""
+
+    def __init__(self, directory: Path) -> None:
+        made = certificates()
+        self.ca = str(directory / "ca.pem")
+        self.server = str(directory / "server.pem")  # key and chain
+        self.client = str(directory / "client.pem")
+        self.client_key = str(directory / "client.key")
+        made.ca.cert_pem.write_to_path(self.ca)
+        made.server.private_key_and_cert_chain_pem.write_to_path(self.server)
+        made.client.cert_chain_pems[0].write_to_path(self.client)
+        made.client.private_key_pem.write_to_path(self.client_key)
 
 
 class Recorder(asyncio.Protocol):
@@ -220,4 +241,5 @@ async def over_loop(sock: socket.socket, protocol: asyncio.Protocol) -> asyncio.
         transport, _ = await loop.create_unix_connection(lambda: protocol, sock=sock)
     else:
         transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+    OPENED.append(transport)
     return transport
