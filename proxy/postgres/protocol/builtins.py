@@ -29,10 +29,10 @@ _BUILTIN = """
     box_div box_intersect box_left box_mul box_overabove box_overbelow box_overlap box_overleft
     box_overright box_right box_same box_sub bpchar bpchariclike bpcharicnlike bpcharicregexeq
     bpcharicregexne bpcharlike bpcharnlike bpcharregexeq bpcharregexne bpcharsend bpchartypmodin
-    broadcast byteacat bytealike byteanlike byteasend cardinality cash_div_cash cash_div_flt4
-    cash_div_flt8 cash_div_int2 cash_div_int4 cash_div_int8 cash_mi cash_mul_flt4 cash_mul_flt8
-    cash_mul_int2 cash_mul_int4 cash_mul_int8 cash_pl cash_words cbrt ceil ceiling center char
-    char_length character_length charsend chr cideq cidr cidsend circle circle_above
+    broadcast btrim byteacat bytealike byteanlike byteasend cardinality cash_div_cash
+    cash_div_flt4 cash_div_flt8 cash_div_int2 cash_div_int4 cash_div_int8 cash_mi cash_mul_flt4
+    cash_mul_flt8 cash_mul_int2 cash_mul_int4 cash_mul_int8 cash_pl cash_words cbrt ceil ceiling
+    center char char_length character_length charsend chr cideq cidr cidsend circle circle_above
     circle_add_pt circle_below circle_center circle_contain circle_contain_pt circle_contained
     circle_distance circle_div_pt circle_left circle_mul_pt circle_overabove circle_overbelow
     circle_overlap circle_overleft circle_overright circle_right circle_same circle_sub_pt

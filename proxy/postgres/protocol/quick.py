@@ -72,8 +72,10 @@ def _calls_nothing(flat: bytes) -> bool:
     """
     pieces = flat.split(b"(")
     pieces.pop()
-    if flat[:6] == b"insert" and len(pieces[0].split()) == 3:
-        pieces[0] = b""  # INSERT INTO name (columns
+    if flat[:6] == b"insert":
+        head = pieces[0].split()
+        if len(head) == 3 and head[1] == b"into":
+            pieces[0] = b""  # INSERT INTO name (columns
     for piece in pieces:
         piece = piece.rstrip(b" ")
         word = piece[max(piece.rfind(b" "), piece.rfind(b",")) + 1 :]
