@@ -10,6 +10,7 @@ import pytest
 
 from proxy.demo.cutter import Cut
 from proxy.demo.servers import PostgresServer
+from proxy.postgres.runtime.options import ResilienceOptions
 
 
 @pytest.mark.slow
@@ -81,19 +82,9 @@ async def test_ten_seconds_without_a_server(
 
 @pytest.mark.servers
 async def test_a_wait_ends_at_hold_s(hopped: Any, postgres: PostgresServer) -> None:
-    from dataclasses import replace
-
-    proxy = await hopped(postgres)
-    proxy.route.options = replace(
-        proxy.route.options, resilience=replace(proxy.route.options.resilience, hold_s=0.5)
-    )
-    proxy.route._context = replace(
-        proxy.route._context, resilience=proxy.route.options.resilience
-    )
+    proxy = await hopped(postgres, resilience=ResilienceOptions(hold_s=0.5))
     connection = await proxy.connect()
     other = await proxy.connect()
-    for pool in proxy.route.pools.values():
-        pool._context = proxy.route._context
     await proxy.cutter.refuse()
     proxy.cutter.cut_all(Cut.RST)
     with pytest.raises(psycopg.OperationalError) as caught:

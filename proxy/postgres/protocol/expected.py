@@ -18,6 +18,7 @@ from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.framing import EVERY_REPLY, FEW_REPLIES, Mark, scan, whole_bytes
+from proxy.postgres.protocol.parameters import Params, text_params
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
@@ -57,6 +58,7 @@ class Expected:
         "_watching",
         "client_params",
         "fatal",
+        "fault",
         "gatherer",
         "inflight",
         "learned",
@@ -67,6 +69,7 @@ class Expected:
         "state",
         "status",
         "transactions",
+        "unsure",
         "warning",
     )
 
@@ -78,8 +81,10 @@ class Expected:
         self.client_params: dict[bytes, bytes] = {}  # ParameterStatus the client has seen
         self.link_params: dict[bytes, bytes] = {}  # ... and what holds on the link
         self.missing: set[bytes] = set()  # prepared statements that are not on this link yet
+        self.unsure: set[bytes] = set()  # ... of which nobody knows whether the client has them
         self.prologue: list[Unit] | None = None  # all the open transaction has run, if begun again
         self.fatal: dict[str, str] | None = None  # the server's last words
+        self.fault: PeerProtocolError | None = None  # the server broke the protocol
         self.warning: dict[str, str] | None = None
         self.transactions = 0
         self.learned = False  # since the runtime last looked, something may want its attention
@@ -97,14 +102,21 @@ class Expected:
         unit.started = True
         if hold:
             unit.held = []
-        if unit.watch or unit.parses or unit.closes or unit.skip_parses:
-            unit.counted = True
-            self._watching += 1
+        self.count(unit)
         previous = self.inflight[-1] if self.inflight else None
         if previous is not None and previous.needs_sync and not unit.skip:
             self._merge(previous, unit)
             return
         self.inflight.append(unit)
+
+    def count(self, unit: Unit) -> None:
+        """Have the unit's answer read message by message, if that teaches anything.
+
+        To be called again when a unit under way has grown by another piece.
+        """
+        if not unit.counted and (unit.watch or unit.parses or unit.closes or unit.injected):
+            unit.counted = True
+            self._watching += 1
 
     def _merge(self, copy: Unit, unit: Unit) -> None:
         """The COPY swallowed its own Sync (the server ignores one there): this one counts."""
@@ -140,6 +152,19 @@ class Expected:
             unit.rows += sum(scan(part, 0, EVERY_REPLY, [])[1] for part in held)
         return held
 
+    def adopt(self, unit: Unit) -> None:
+        """Statements of a unit that the client was told has failed with its link.
+
+        A Parse outlives a failed unit, and drivers know it (psycopg's pipelines count on it): the
+        statement exists for a client that uses it, and does not for one that prepares it again.
+        """
+        for name, message in unit.parses or ():
+            if name and message and name not in self.state.statements:
+                self.state.parsed(name, message)
+                self.gatherer.names.setdefault(name, self.gatherer.script_of(message))
+                self.missing.add(name)
+                self.unsure.add(name)
+
     def lost(self) -> list[Unit]:
         """The link is gone: returns the units owed, oldest first, and owes nothing any more."""
         units = list(self.inflight)
@@ -148,6 +173,7 @@ class Expected:
         self._carry = b""
         self._raw_left = 0
         self._raw_skip = False
+        self.fault = None
         self.missing = set(self.state.statements)
         return units
 
@@ -166,7 +192,10 @@ class Expected:
             return False
         marks = self._marks
         marks.clear()
-        end, _ = scan(data, 0, FEW_REPLIES, marks)
+        try:
+            end, _ = scan(data, 0, FEW_REPLIES, marks)
+        except PeerProtocolError:
+            return False
         if end != len(data) or len(marks) != 1 or marks[0][0] != _READY or marks[0][2] != end:
             return False
         inflight.popleft()
@@ -179,7 +208,7 @@ class Expected:
         """What the client gets now, in order. `data` is the next chunk of the server's bytes.
 
         The caller writes the result, then looks at `fatal` (the link is dying), `holding`
-        (start the 20 ms) and `inflight`. Raises PeerProtocolError if no server says such bytes.
+        (start the 20 ms), `inflight`, and `fault`: no server says such bytes, so the link is lost.
         """
         out: list[bytes] = []
         if self._raw_left:
@@ -193,7 +222,25 @@ class Expected:
         marks.clear()
         inflight = self.inflight
         every = self._watching or (inflight and inflight[0].released)
-        end, rows = scan(data, 0, EVERY_REPLY if every else FEW_REPLIES, marks)
+        try:
+            end, rows = scan(data, 0, EVERY_REPLY if every else FEW_REPLIES, marks)
+        except PeerProtocolError as error:
+            # What came before the nonsense is good, and may be all that somebody waits for.
+            self.fault = error
+            data = data[: marks[-1][2]] if marks else b""
+            end, rows = len(data), 0
+        try:
+            self._walk(data, marks, (end, rows if every else 0), out)
+        except PeerProtocolError as error:
+            self.fault = error
+        return out
+
+    def _walk(
+        self, data: bytes, marks: list[Mark], size: tuple[int, int], out: list[bytes]
+    ) -> None:
+        """Deal with the whole messages of a chunk, and keep its rest. May raise behind any of them."""
+        inflight = self.inflight
+        end, rows = size
         begin = 0
         for kind, start, stop in marks:
             if kind == _READY:
@@ -203,16 +250,15 @@ class Expected:
                 begin = self._news(kind, data, begin, (start, stop), out)
             elif kind in _LESSONS:
                 if inflight:
-                    begin = self._lesson(kind, data, begin, (start, stop))
+                    begin = self._lesson(kind, data, begin, (start, stop), out)
             elif kind in _NEVER:
                 raise PeerProtocolError(f"unexpected message {kind}", Reason.UPSTREAM_PROTOCOL)
         if begin < end:
             self._part(data, begin, end, out)
             if inflight:
-                inflight[0].rows += rows if every else 0
+                inflight[0].rows += rows
         if end < len(data):
             self._keep(data[end:], out)
-        return out
 
     def _ready(self, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]) -> int:
         """ReadyForQuery: the head's answer is whole."""
@@ -395,8 +441,9 @@ class Expected:
                 names.pop(name, None)
             else:
                 names[name] = self.gatherer.script_of(known)
-        if unit.skip_parses:
-            self.missing.update(name for name in unit.uses or () if name in self.state.statements)
+        for index, name in (unit.injected or {}).items():
+            if index >= unit.parses_seen and name in self.state.statements:
+                self.missing.add(name)
 
     def _copy_in(self, unit: Unit) -> None:
         unit.copying = True
@@ -408,20 +455,21 @@ class Expected:
                 del self.inflight[1]
                 self._merge(unit, following)
 
-    def _lesson(self, kind: int, data: bytes, begin: int, at: tuple[int, int]) -> int:
+    def _lesson(
+        self, kind: int, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]
+    ) -> int:
         """A completion that may confirm something. Returns where the unsent bytes begin."""
-        start, stop = at
         unit = self.inflight[0]
         if kind == _PARSED:
-            if unit.skip_parses:
-                unit.skip_parses -= 1
-                assert begin == start
-                return stop
+            unit.parses_seen += 1
+            if unit.injected and unit.parses_seen - 1 in unit.injected:
+                return self._without(data, begin, at, out)
             if unit.parses and not unit.skip:
                 name, message = unit.parses[unit.next_parse]
                 unit.next_parse += 1
                 self.state.parsed(name, message)
                 self.missing.discard(name)
+                self.unsure.discard(name)
         elif kind == _CLOSED:
             if unit.closes and not unit.skip:
                 what, name = unit.closes[unit.next_close]
@@ -433,7 +481,7 @@ class Expected:
             unit.answered = True
             unit.copying = False
             if not unit.skip and unit.watch:
-                self._ran(unit, kind, data, (start, stop))
+                self._ran(unit, kind, data, at)
         return begin
 
     def _ran(self, unit: Unit, kind: int, data: bytes, at: tuple[int, int]) -> None:
@@ -452,8 +500,18 @@ class Expected:
         elif unit.script is not None and index < len(unit.script.statements):
             statement = unit.script.statements[index]
         tag = messages.read_command_tag(data, at[0] + 5, at[1])
-        params = tuple(messages.bind_params(bind, 5)) if bind else None
-        self.state.ran(statement, tag, params)
+        self.state.ran(statement, tag, bound(bind))
+
+
+def bound(bind: bytes) -> Params:
+    """The values of a Bind message as text, None if there are none or they are not text."""
+    if not bind:
+        return None
+    portal_end = bind.index(b"\0", 5)
+    at = bind.index(b"\0", portal_end + 1) + 1
+    count = int.from_bytes(bind[at : at + 2])
+    formats = [int.from_bytes(bind[i : i + 2]) for i in range(at + 2, at + 2 + 2 * count, 2)]
+    return text_params(messages.bind_params(bind, 5), formats)
 
 
 def only_settings(unit: Unit) -> bool:

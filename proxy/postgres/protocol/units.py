@@ -55,10 +55,14 @@ class Unit:
     mixed = False  # a batch that a Query ends instead of a Sync
     # Where its answer stands.
     started = False  # some of its bytes were handed to a link
-    unsent = False  # its last bytes never left this machine
+    begins_at = ends_at = 0  # where its bytes lie among all that its link was given
+    unsent = False  # its last byte never left this machine
+    untouched = False  # none of its bytes did
     skip = False  # sent by the proxy: no byte of the answer is for the client
     read_only = False  # runs inside the proxy's BEGIN READ ONLY
-    skip_parses = 0  # ParseCompletes at its front that answer the proxy
+    injected: dict[int, bytes] | None = None  # which of its ParseCompletes answer the proxy
+    parses_seen = 0
+    sent_parses = sent_uses = 0  # how many of `parses` and `uses` stand in what was sent
     next_parse = next_close = next_execute = 0
     errored = False
     answered = False  # a CommandComplete was seen
@@ -88,8 +92,10 @@ class Unit:
     def restart(self) -> None:
         """Forget how far the answer had come: the unit goes out again."""
         self.started = self.errored = self.answered = self.copying = self.needs_sync = False
-        self.released = self.counted = self.copied = self.unsent = False
-        self.skip_parses = self.next_parse = self.next_close = self.next_execute = 0
+        self.released = self.counted = self.copied = self.unsent = self.untouched = False
+        self.next_parse = self.next_close = self.next_execute = 0
+        self.parses_seen = self.sent_parses = self.sent_uses = 0
+        self.injected = None
         self.rows = self.held_bytes = 0
         self.held = None
         self.attempts += 1

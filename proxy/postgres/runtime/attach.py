@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from proxy.core.errors import LimitExceeded, ProxyError, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import fingerprint, messages, say
-from proxy.postgres.protocol.expected import IDLE
+from proxy.postgres.protocol.expected import IN_TRANSACTION, bound
 from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import restoration
 from proxy.postgres.protocol.session_state import Need
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ASK_S = 10.0  # for the server to answer what an attach asks; then the link counts as silent
 RESTORES_MAX = 20  # links one attach may lose while it restores
 
+_COMPLETE = ord("C")
 _BEGIN_READ_ONLY = messages.query(b"BEGIN READ ONLY")
 _COMMIT = messages.query(b"COMMIT")
 _NAMING_VERBS = frozenset(("EXECUTE", "DEALLOCATE", "PREPARE", "EXPLAIN", "DISCARD", "CREATE", ""))
@@ -104,6 +105,19 @@ async def _begin_again(session: "Session", link: Link) -> None:
     answer = await link.ask(out, len(session.prologue), ASK_S)
     if errors_in(answer) is not None:
         raise NotRestorable("the transaction's settings")
+    _learn_again(session, [body[:-1] for kind, body in answer if kind == _COMPLETE])
+
+
+def _learn_again(session: "Session", tags: list[bytes]) -> None:
+    """The session's state is in the transaction again, with what it set there."""
+    state = session.state
+    done = iter(tags)
+    for unit in session.prologue:
+        binds = [bind for _, bind in unit.executes or ()] or [b""]
+        for script, bind in zip(unit.scripts(), binds, strict=True):
+            for statement in script.statements if script is not None else ():
+                state.ran(statement, next(done, b""), bound(bind))
+        state.ready(IN_TRANSACTION)
 
 
 def read_print(answer: list[Message]) -> Fingerprint:
@@ -147,11 +161,18 @@ def with_missing(session: "Session", unit: Unit, part: bytes) -> bytes:
     expected = session.expected
     missing, statements = expected.missing, session.state.statements
     if unit.kind is Kind.BATCH:
-        names = [name for name in unit.uses or () if name in missing]
-        names += [name for name, _ in unit.parses or () if name and name in missing]
+        uses, parses = unit.uses or [], unit.parses or []
+        names = [name for name in uses[unit.sent_uses :] if name in missing]
+        # A Parse under a name that is taken must meet the old one, and fail as it would there.
+        parsed = [name for name, _ in parses[unit.sent_parses :] if name]
+        names += [name for name in parsed if name in missing and name not in expected.unsure]
+        missing.difference_update(parsed)
         names = list(dict.fromkeys(names))
-        unit.skip_parses = len(names)
+        injected = unit.injected = unit.injected or {}
+        first = unit.sent_parses + len(injected)
+        injected.update(enumerate(names, first))
         missing.difference_update(names)
+        expected.unsure.difference_update(names)
         return b"".join(statements[name] for name in names) + part
     if not any(_may_name(script) for script in unit.scripts()):
         return part
@@ -252,4 +273,4 @@ def report(session: "Session", link: Link, first: bool) -> None:
     )
 
 
-__all__ = ["ASK_S", "IDLE", "LimitExceeded", "NotRestorable", "attach", "leave", "look"]
+__all__ = ["ASK_S", "NotRestorable", "attach", "leave", "look"]

@@ -10,7 +10,7 @@ from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION
 from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
-from proxy.postgres.protocol.statement import Tx
+from proxy.postgres.protocol.statement import Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.protocol.verdict import Action, Decision, Loss, judge
 
@@ -39,6 +39,7 @@ def lost(session: "Session", link: "Link") -> None:
     )
     for unit in units:
         _read_held(unit)
+        _resolve(session, unit)
     decisions = judge(units, facts)
     _report(session, link, units, decisions)
     if mid_message:
@@ -54,14 +55,14 @@ def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision
     """What became of the transaction the client was in, and what it will believe to be in."""
     from proxy.postgres.runtime.session import Lost
 
+    if facts.status != IDLE:
+        session.state.lost_transaction()
     first = decisions[0] if decisions else None
     resent = first is not None and first.action is Action.RESEND
     if facts.status == IN_TRANSACTION and facts.begin_again and (first is None or resent):
         session.lost = Lost.AGAIN
         return
-    if facts.status != IDLE:
-        session.state.lost_transaction()
-        session.expected.prologue = None
+    session.expected.prologue = None
     if decisions:
         session.lost = Lost.TOLD if decisions[-1].status == FAILED else Lost.NO
     elif facts.status == IN_TRANSACTION:
@@ -84,6 +85,7 @@ def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -
             entries.append(Entry(unit, parts, judged=True))
             continue
         unit.say = _words(session, unit, decision)
+        session.expected.adopt(unit)
         entries.append(Entry(unit, [], judged=True))
         session.expected.status = decision.status
     return entries
@@ -123,6 +125,13 @@ def _finish(unit: Unit, decision: Decision) -> bytes:
     if unit.tx() is Tx.BEGIN and unit.script is not None:
         tag = b"BEGIN"
     return say.fake_reply(unit.data, tag, decision.status)
+
+
+def _resolve(session: "Session", unit: Unit) -> None:
+    """EXECUTE of a statement this session prepared is what it runs."""
+    script = unit.script
+    if unit.kind is Kind.QUERY and script is not None and len(script.statements) == 1:
+        unit.script = script_of((session.state.resolve(script.statements[0]),))
 
 
 def _count_resend(session: "Session", unit: Unit, decision: Decision) -> None:

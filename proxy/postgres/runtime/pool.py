@@ -210,15 +210,14 @@ class Pool:
     async def _dial_until(self, startup: Startup) -> None:
         """Open one link for whoever waits with this startup, trying until nobody does."""
         wanted = Wanted(self.key.user, self.key.database, self._credentials, startup)
-        warm = not self._has_waiter(startup)
+        warm = not self._has_waiter(startup)  # nobody waits yet; one failure is then the end
         link: Link | None = None
         try:
             while link is None and (warm or self._has_waiter(startup)):
                 try:
                     link = await self._context.upstream.open(wanted)
                 except UpstreamUnavailable:
-                    if warm:
-                        return
+                    warm = False
                 except UpstreamRefused as refused:
                     self._refuse(startup, refused)
                     return

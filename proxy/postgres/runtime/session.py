@@ -228,6 +228,12 @@ class Session(asyncio.Protocol):
         link.given_bytes += len(part)
         link.transport.write(part)  # type: ignore[union-attr]
 
+    @staticmethod
+    def _note_sent(unit: Unit) -> None:
+        """What stands in the pieces sent so far, as another piece may follow."""
+        unit.sent_parses = len(unit.parses or ())
+        unit.sent_uses = len(unit.uses or ())
+
     def _may_hold(self) -> bool:
         """True if the answer's start may be held back, as the unit could run again."""
         expected = self.expected
@@ -254,6 +260,10 @@ class Session(asyncio.Protocol):
             self._pump()
         elif unit.started:  # the next piece of one that is under way
             assert self.link is not None
+            if self.expected.missing:
+                part = attach.with_missing(self, unit, part)
+            self.expected.count(unit)
+            self._note_sent(unit)
             self.link.write(part)
         else:
             self._queue.append(Entry(unit, [part], judged=False))
@@ -337,6 +347,7 @@ class Session(asyncio.Protocol):
             attach.send_read_only(self, unit, part)
             return
         self.expected.push(unit, unit.complete and self._may_hold())
+        self._note_sent(unit)
         link.write(part)
 
     def _settle(self) -> None:
@@ -357,18 +368,13 @@ class Session(asyncio.Protocol):
     def from_link(self, data: bytes) -> None:
         """The next bytes of the server."""
         expected = self.expected
-        try:
-            if expected.whole_answer(data):
-                if self.phase is Phase.READY:
-                    self.transport.write(data)  # type: ignore[union-attr]
-                if self._queue or self._alert:
-                    self._at_boundary()
-                return
-            out = expected.feed(data)
-        except PeerProtocolError as error:
-            assert self.link is not None
-            self.link.lose(error.reason)
+        if expected.whole_answer(data):
+            if self.phase is Phase.READY:
+                self.transport.write(data)  # type: ignore[union-attr]
+            if self._queue or self._alert:
+                self._at_boundary()
             return
+        out = expected.feed(data)
         if out and self.phase is Phase.READY:
             assert self.transport is not None
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
@@ -376,6 +382,9 @@ class Session(asyncio.Protocol):
             assert self.link is not None
             self.link.fatal = expected.fatal
             self.link.lose(Reason.UPSTREAM_FATAL)
+        elif expected.fault is not None:
+            assert self.link is not None
+            self.link.lose(expected.fault.reason)
         elif expected.inflight:
             if expected.inflight[0].held and self._hold_timer is None:
                 loop = asyncio.get_running_loop()
@@ -496,7 +505,7 @@ class Session(asyncio.Protocol):
 
     def _attached(self, link: Link) -> None:
         if self.phase is Phase.CLOSED:
-            self.pool.release(link, cleaning(self.state))
+            self._release(link)
             return
         self.link = link
         first = self.phase is Phase.JOINING
@@ -662,8 +671,16 @@ class Session(asyncio.Protocol):
             else:
                 assert link.transport is not None
                 link.transport.resume_reading()
-                self.pool.release(link, cleaning(self.state, self.expected.status))
+                self._release(link)
         self._finish(reason)
+
+    def _release(self, link: Link) -> None:
+        """The link goes back to its pool, unless it holds what no cleaning takes away."""
+        if self.state.retire:
+            link.close(Reason.LINK_UNCLEAN)
+            self.pool.forget(link)
+        else:
+            self.pool.release(link, cleaning(self.state, self.expected.status))
 
     def _finish(self, reason: Reason) -> None:
         if self.phase is not Phase.CLOSED:
