@@ -110,8 +110,12 @@ class Budget:
         self._broom: Entry | None = None
 
     def add(self, entry: Entry, now_s: float) -> None:
-        """Take the entry in as the newest, and evict until the budget holds again."""
-        assert entry.newer is None, "an entry is added once"
+        """Take the entry in as the newest, and evict others first until the budget holds."""
+        assert entry.newer is None
+        assert entry.older is None
+        self.used_bytes += entry.cost_bytes
+        while self.used_bytes > self.bytes_max and self.entries:
+            self._evict(now_s)  # before it is in the queue: the hand must not meet it at once
         entry.older = self._newest
         if self._newest is not None:
             self._newest.newer = entry
@@ -119,9 +123,8 @@ class Budget:
             self._oldest = entry
         self._newest = entry
         self.entries += 1
-        self.used_bytes += entry.cost_bytes
-        while self.used_bytes > self.bytes_max:
-            self._evict(now_s)
+        if self.used_bytes > self.bytes_max:
+            self._let_go(entry)  # larger than everything
 
     def grow(self, entry: Entry, more_bytes: int, now_s: float) -> None:
         """The entry costs more than before (an alias): it may evict others, or the entry itself."""
