@@ -14,9 +14,7 @@ ONCE_S = 20.0
 @click.option(
     "--cut-every",
     type=click.FloatRange(min=0.1),
-    default=2.0,
-    show_default=True,
-    help="Seconds between two strikes, jittered.",
+    help="Seconds between two strikes, jittered. Default: 2, with --anywhere 0.5.",
 )
 @click.option(
     "--anywhere",
@@ -44,7 +42,7 @@ def command(once: bool, seconds: float | None, seed: int, cut_every: float, anyw
     options = Options(
         seconds=seconds,
         seed=seed,
-        cut_every_s=cut_every,
+        cut_every_s=cut_every or (0.5 if anywhere else 2.0),
         anywhere=anywhere,
         usual_ports=seconds is None,
     )

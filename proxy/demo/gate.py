@@ -27,7 +27,7 @@ class Gate:
     """Sections of workers against moments of strikes. `open_always`: strikes wait for nobody."""
 
     def __init__(self, open_always: bool = False) -> None:
-        self._open_always = open_always
+        self.open_always = open_always
         self._inside = dict.fromkeys(Risk, 0)
         self._closed_from: Risk | None = None
         self._changed = asyncio.Condition()
@@ -51,7 +51,7 @@ class Gate:
 
         One at a time. Raises TimeoutError if they are not out in time.
         """
-        if self._open_always:
+        if self.open_always:
             yield
             return
         assert self._closed_from is None, "closed twice"

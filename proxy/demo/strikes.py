@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import psycopg
 
 GATE_S_MAX: Final = 15.0
-GONE_S_MAX: Final = 5.0
 POLL_S: Final = 0.02
 POLLS_MAX: Final = 250
 AWAY_S: Final = 0.5
@@ -89,6 +88,8 @@ class Striker:
             ("terminate", self._terminate),
             ("close in a read", lambda: self._cut_in_read(Cut.FIN)),
         ]
+        if self._gate.open_always:
+            scenes.insert(0, ("reset in a write", self._reset_in_write))
         if not self._tls:
             scenes = [scene for scene in scenes if scene[0] != "TLS abort"]
         yield from scenes
@@ -124,14 +125,17 @@ class Striker:
         ):
             await self._order(connection, _TERMINATE_BLOCKED)
 
+    async def _reset_in_write(self) -> None:
+        """Every link, while a write is in flight: what becomes of it nobody can know."""
+        async with self._locked(_LOCK_WRITES):
+            self._cut_all(Cut.RST)
+
     async def _restart(self) -> None:
         """A fast shutdown and a start on the same port; connections are refused meanwhile."""
         async with self._gate.closed(Risk.WRITE, GATE_S_MAX):
             for cutter in self._cutters:
                 await cutter.refuse()
             await asyncio.to_thread(self._server.stop)
-            async with asyncio.timeout(GONE_S_MAX):
-                await asyncio.gather(*(cutter.idle() for cutter in self._cutters))
         await asyncio.sleep(AWAY_S)
         await asyncio.to_thread(self._server.start)
         for cutter in self._cutters:
