@@ -185,7 +185,7 @@ SMEMBERS one
 SMEMBERS missing
 SINTERCARD 2 s s2
 SINTERSTORE s3 s s2
-SDIFF s s2
+~SDIFF s s2
 SDIFFSTORE s4 s s2
 SUNIONSTORE s5 s s2
 SINTER s missing
@@ -473,7 +473,7 @@ PSUBSCRIBE pat*
 PING
 PING hello
 UNSUBSCRIBE ch1
-+2 UNSUBSCRIBE
+~+2 UNSUBSCRIBE
 PUNSUBSCRIBE
 UNSUBSCRIBE
 PUNSUBSCRIBE pat*
@@ -518,7 +518,7 @@ def _case(line: str) -> Case:
     exact, frames = True, 1
     if line.startswith("~"):
         exact, line = False, line[1:]
-    elif line.startswith("+"):
+    if line.startswith("+"):
         count, _, line = line[1:].partition(" ")
         frames = int(count)
     return Case(tuple(word.replace("\\n", "\n") for word in shlex.split(line)), frames, exact)
