@@ -219,12 +219,13 @@ def literal(raw: bytes, conforming: bool = True) -> bytes | None:
     if lead == b"$":
         edge = raw.index(b"$", 1) + 1
         return raw[edge:-edge]
-    if lead not in b"eE'" or re.search(rb"'[ \t\f\v]*+(?:--[^\n\r]*+)?+[\n\r]", raw[:-1]):
+    plain = lead == b"'" and conforming
+    quote = 0 if lead == b"'" else 1
+    pattern = _PLAIN_STRING if plain else _ESCAPED_STRING
+    if lead not in b"eE'" or not pattern.fullmatch(raw, quote):
         return None
-    body = raw[raw.index(b"'") + 1 : -1]
-    if lead == b"'" and conforming:
-        return body.replace(b"''", b"'")
-    return _unescaped(body)
+    body = raw[quote + 1 : -1]
+    return body.replace(b"''", b"'") if plain else _unescaped(body)
 
 
 def _unescaped(body: bytes) -> bytes | None:
