@@ -93,8 +93,9 @@ def result(scene: Scene, problems: Sequence[str], paint: Paint) -> list[str]:
     if problems:
         return lines + [paint(f"FAILED: {problem}", RED) for problem in problems]
     errors = _count(scene.direct.tally.errors.total(), "error")
-    verdict = "every error said what is true" if scene.through.tally.errors else "0"
-    return [*lines, paint(f"direct: {errors}, through Backstay: {verdict}", GREEN)]
+    own = scene.through.tally.errors.total()
+    true = ", each of which said what is true" if own else ""
+    return [*lines, paint(f"direct: {errors}, through Backstay: {own}{true}", GREEN)]
 
 
 def _table(scene: Scene, paint: Paint) -> list[str]:

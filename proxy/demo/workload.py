@@ -48,6 +48,7 @@ _MEMBER: Final = "select name, current_setting('app.tenant') from members where 
 _SETTINGS: Final = "select current_setting('search_path'), current_setting('statement_timeout')"
 _SEARCH_PATH: Final = "gym, public"
 _TIMEOUT: Final = "55s"
+_PREPARE: Final = "prepare greeting(int) as select 'hello ' || $1::int"
 _INSERT: Final = "insert into visits (id, via, member) values (%s, %s, %s)"
 _NOTHING_SAVED: Final = ("40001", "25P02")
 
@@ -163,7 +164,7 @@ class Worker:
             await self._run(f"set search_path to {_SEARCH_PATH}")
             await self._run(f"set statement_timeout = '{_TIMEOUT}'")
             await self._run("select set_config('app.tenant', %s, false)", self._tenant)
-            await self._run("prepare greeting(int) as select 'hello ' || $1::int")
+            await self._run(_PREPARE)
         except BaseException:
             await self._drop()
             raise
@@ -189,12 +190,19 @@ class Worker:
 
         if self._connection is not None and not self._connection.closed:
             try:
-                await self._connection.rollback()
+                await self._roll_back(self._connection)
                 return
             except psycopg.Error:
                 pass  # it does not live
         await self._drop()
         await asyncio.sleep(RECONNECT_PAUSE_S)
+
+    async def _roll_back(self, connection: "psycopg.AsyncConnection[Any]") -> None:
+        from psycopg.pq import TransactionStatus
+
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            await connection.rollback()  # and psycopg sends DEALLOCATE ALL behind it
+            await self._run(_PREPARE)
 
     async def _drop(self) -> None:
         if self._connection is not None:
