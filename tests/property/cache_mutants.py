@@ -64,7 +64,7 @@ class NoDetach(Cache):
 class NoRecheck(Cache):
     """Cached parts of a multi-key read are not checked when the rest arrives."""
 
-    def _still_current(self, ask: Ask) -> bool:
+    def _still_current(self, ask: Ask, now_s: float) -> bool:
         return True
 
 

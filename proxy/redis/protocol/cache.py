@@ -201,7 +201,7 @@ class Cache:
             return Bypassed.BARRIER
         if len(plan.keys) > self.options.keys_max:
             return Bypassed.TOO_MANY_KEYS
-        if not all(map(self._filter.wants, plan.keys)):
+        if not self._filter.trivial and not all(map(self._filter.wants, plan.keys)):
             return Bypassed.EXCLUDED
         if self._stalled(now_s):
             return Bypassed.STALLED
@@ -263,10 +263,12 @@ class Cache:
 
     def _drop_and_detach(self, key: bytes) -> None:
         """No entry of the key is served, no read of it on its way is joined or stored."""
-        self.store.drop_key(key)
-        for flight in self.traffic.unread(key):
-            self._detach(flight, key)
-        self._dirty_head(key)
+        if key in self.store.by_key:
+            self.store.drop_key(key)
+        if self.traffic.head is not None:
+            for flight in self.traffic.by_key.get(key, ()):
+                self._detach(flight, key)
+            self._dirty_head(key)
 
     def _drop_and_detach_all(self) -> None:
         self.store.drop_all()
@@ -294,9 +296,9 @@ class Cache:
         """Without its link no entry can be trusted."""
         self.store.drop_all()
 
-    def _still_current(self, ask: Ask) -> bool:
+    def _still_current(self, ask: Ask, now_s: float) -> bool:
         """Every cached part was still valid when the flight read the others: one atomic picture."""
-        return all(part is None or part.live for part in ask.parts)
+        return all(part is None or (part.live and now_s < part.expires_s) for part in ask.parts)
 
     def _ended(self, ask: Ask, flight: Flight) -> bool:
         """The flight's value may have ended before this ask joined it: it must not be served."""
@@ -321,10 +323,12 @@ class Cache:
     def _fetch(self, ask: Ask, after: int, now_s: float) -> tuple[Flight, bytes]:
         """The flight that brings what is missing, joined or new."""
         plan = ask.plan
-        first = {key: i for i, key in reversed(list(enumerate(plan.keys)))}
-        wanted = [i for i in first.values() if ask.parts[i] is None]
-        wanted.sort()
-        read = flights.read_of_pieces(plan, wanted) if plan.pieces else plan.canonical
+        if not plan.pieces:
+            wanted, read = [0], plan.canonical
+        else:
+            first = {key: i for i, key in reversed(list(enumerate(plan.keys)))}
+            wanted = sorted(i for i in first.values() if ask.parts[i] is None)
+            read = flights.read_of_pieces(plan, wanted)
         flight = self.traffic.join(read, after)
         data = b""
         if flight is not None:
@@ -398,7 +402,7 @@ class Cache:
             self.traffic.answered(flight)
         else:
             out.fault = flight.learn(step, frame)
-        if flight.done and out.fault is None:
+        if flight.at == len(flight.steps) and out.fault is None:
             self.traffic.landed(flight)
             self._keep(flight, now_s)
             for ask in tuple(flight.asks):
@@ -406,7 +410,7 @@ class Cache:
                     self._resolve(ask, flight, now_s, out)
 
     def _resolve(self, ask: Ask, flight: Flight, now_s: float, out: Out) -> None:
-        if not self._still_current(ask) or self._ended(ask, flight):
+        if not self._still_current(ask, now_s) or self._ended(ask, flight):
             self._redo(ask, now_s, out)
             return
         if flight.error and None in ask.parts:
@@ -443,6 +447,15 @@ class Cache:
     def _compose(self, ask: Ask, flight: Flight | None, now_s: float) -> bytes:
         """The reply in the reader's RESP version, from cached parts and what the flight brought."""
         plan, reader = ask.plan, ask.reader
+        if not plan.pieces:
+            part = ask.parts[0]
+            if part is not None:
+                self.store.touch(part, reader.id, now_s)
+                self.store.alias(part, ask.raw, now_s)
+                return part.reply
+            assert flight is not None
+            reply = flight.values[0]
+            return reply if reader.resp == 3 else to_resp2(plan.name, plan.canonical, reply)
         brought = dict(zip(flight.keys, flight.values, strict=False)) if flight else {}
         piece = piece_name(plan.name)
         replies = []
@@ -454,11 +467,7 @@ class Cache:
                 replies.append(to_resp2(piece, plan.canonical, brought[key]))
             else:
                 replies.append(brought[key])
-        if plan.pieces:
-            return assembled(plan.name, replies)
-        if ask.parts[0] is not None:
-            self.store.alias(ask.parts[0], ask.raw, now_s)
-        return replies[0]
+        return assembled(plan.name, replies)
 
     def _keep(self, flight: Flight, now_s: float) -> None:
         """Store what a landed flight brought, where every rule allows it."""
@@ -479,13 +488,14 @@ class Cache:
 
     def _put(self, flight: Flight, value: Value, now_s: float) -> None:
         name = piece_name(flight.name)
-        for resp in sorted({spelling.resp for spelling in flight.spellings}):
-            entry = self.store.put(resp, name, value, now_s)
-            for spelling in flight.spellings:
-                if spelling.resp == resp and entry.live:
-                    entry.reader, entry.read_s = spelling.reader, spelling.asked_s
-                    if spelling.raw:
-                        self.store.alias(entry, spelling.raw, now_s)
+        entries: dict[int, Entry] = {}
+        for resp, raw, reader, asked_s in flight.spellings:
+            entry = entries.get(resp)
+            if entry is None:
+                entry = entries[resp] = self.store.put(resp, name, value, now_s)
+            entry.reader, entry.read_s = reader, asked_s
+            if raw and raw != value.canonical:
+                self.store.alias(entry, raw, now_s)
 
 
 def _remember(kept: dict[bytes, float], key: bytes, until_s: float, kept_max: int) -> None:

@@ -60,6 +60,9 @@ def request(args: Sequence[bytes]) -> bytes:
     """The request as an array of bulk strings. Source: Redis serialization protocol
     specification.
     """
+    if len(args) == 2:  # nearly every fill: one formatting instead of a list and a join
+        name, key = args
+        return b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(key), key)
     parts = [b"*%d\r\n" % len(args)]
     parts += [b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args]
     return b"".join(parts)
@@ -69,12 +72,12 @@ def plan(argv: Sequence[bytes]) -> Plan | None:
     """How to cache this read, or None when it must not be cached (or cannot be a valid call)."""
     if not argv:
         return None
-    rule = _RULES.get(argv[0]) or _RULES.get(argv[0].upper())
+    name = argv[0].upper()
+    rule = _RULES.get(name)
     if rule is None or len(argv) < rule.args_min:
         return None
     if rule.args_max and len(argv) > rule.args_max:
         return None
-    name = argv[0].upper()
     if name in _PER_KEY and (name == b"MGET" or len(argv) > 2):
         return _plan_of_pieces(name, tuple(argv[1:]))
     fields: tuple[bytes, ...] = ()
@@ -209,6 +212,7 @@ class KeyFilter:
     """Redis-style globs (`*`, `?`, `[a-z]`, `[^a]`, backslash) that decide per key."""
 
     def __init__(self, include: Sequence[bytes], exclude: Sequence[bytes]) -> None:
+        self.trivial = b"*" in include and not exclude  # wants every key
         self._include = None if b"*" in include else _any_of(include)
         self._exclude = _any_of(exclude) if exclude else None
 

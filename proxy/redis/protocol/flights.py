@@ -55,6 +55,10 @@ class Step(IntEnum):
     PONG = 6
 
 
+_CHECK: tuple[Step, ...] = (Step.PONG,)
+_SINGLE: tuple[Step, ...] = (Step.CACHING, Step.READ, Step.TTL)
+
+
 class Ask:
     """One client's read that waits for a flight.
 
@@ -108,7 +112,7 @@ class Flight:
         "values",
     )
 
-    def __init__(self, number: int, sent_s: float, steps: list[Step]) -> None:
+    def __init__(self, number: int, sent_s: float, steps: tuple[Step, ...]) -> None:
         self.number = number
         self.sent_s = sent_s
         self.steps = steps
@@ -137,13 +141,13 @@ class Flight:
     def spell(self, ask: Ask) -> None:
         """Remember how this read was spelt, for the hit path, and who read it last."""
         raw = b"" if ask.plan.pieces else ask.raw
-        spelling = Spelling(ask.reader.resp, raw, ask.reader.id, ask.asked_s)
+        reader = ask.reader
         for i, known in enumerate(self.spellings):
-            if known.resp == spelling.resp and known.raw == raw:
-                self.spellings[i] = spelling
+            if known.resp == reader.resp and known.raw == raw:
+                self.spellings[i] = Spelling(reader.resp, raw, reader.id, ask.asked_s)
                 return
         if len(self.spellings) < SPELLINGS_MAX:
-            self.spellings.append(spelling)
+            self.spellings.append(Spelling(reader.resp, raw, reader.id, ask.asked_s))
 
     def take(self, frame: bytes) -> None:
         """The reply to the read itself.
@@ -166,9 +170,9 @@ class Flight:
 
         Raises PeerProtocolError when it has another shape than it can have.
         """
-        refused = frame.startswith(b"-NOPERM")
         if step is Step.CACHING or step is Step.QUEUED:
             if frame[:1] == b"-":
+                refused = frame.startswith(b"-NOPERM")
                 # the flag is not set: what follows is not tracked, and may not be stored
                 self.dirty.update(self.keys)
                 if step is Step.CACHING and not frame.startswith(TRANSIENT):
@@ -177,8 +181,10 @@ class Flight:
             ttl_ms = integer(frame)
             if ttl_ms is None:
                 self.dirty.add(self.keys[len(self.ttls)])
-            self.ttls.append(-1 if ttl_ms is None else ttl_ms)
-            return Fault.REFUSED if refused and not self.error else None
+                self.ttls.append(-1)
+                refused = frame.startswith(b"-NOPERM")
+                return Fault.REFUSED if refused and not self.error else None
+            self.ttls.append(ttl_ms)
         elif step is Step.FIELDS:
             self._learn_fields(frame)
         else:
@@ -240,21 +246,20 @@ class Flight:
 
 def check(number: int, now_s: float) -> tuple[Flight, bytes]:
     """A flight that only proves the cache current, and its bytes."""
-    return Flight(number, now_s, [Step.PONG]), PING
+    return Flight(number, now_s, _CHECK), PING
 
 
 def single(number: int, now_s: float, plan: Plan, hash_ttls: bool) -> tuple[Flight, bytes]:
     """The fill of one key's read, and its bytes. `hash_ttls`: the server knows field TTLs."""
-    steps = [Step.CACHING, Step.READ, Step.TTL]
-    key = plan.keys[0]
-    data = [CACHING, plan.canonical, request([b"PTTL", key])]
+    steps, key = _SINGLE, plan.keys[0]
+    data = CACHING + plan.canonical + request((b"PTTL", key))
     if hash_ttls and plan.hash_read is HashRead.FIELDS:
-        steps.append(Step.FIELDS)
+        steps = (*steps, Step.FIELDS)
         count = b"%d" % len(plan.fields)
-        data.append(request([b"HPTTL", key, b"FIELDS", count, *plan.fields]))
+        data += request([b"HPTTL", key, b"FIELDS", count, *plan.fields])
     elif hash_ttls and plan.hash_read is HashRead.WHOLE:
-        steps.append(Step.ENCODING)
-        data.append(request([b"OBJECT", b"ENCODING", key]))
+        steps = (*steps, Step.ENCODING)
+        data += request([b"OBJECT", b"ENCODING", key])
     flight = Flight(number, now_s, steps)
     flight.name = plan.name
     flight.keys = plan.keys
@@ -262,7 +267,7 @@ def single(number: int, now_s: float, plan: Plan, hash_ttls: bool) -> tuple[Flig
     flight.missing = plan.missing
     flight.hash_read = plan.hash_read if hash_ttls else HashRead.NONE
     flight.joinable_as = plan.canonical
-    return flight, b"".join(data)
+    return flight, data
 
 
 def pieces(number: int, now_s: float, plan: Plan, wanted: list[int]) -> tuple[Flight, bytes]:
@@ -282,7 +287,7 @@ def pieces(number: int, now_s: float, plan: Plan, wanted: list[int]) -> tuple[Fl
         data += [_MULTI, *(plan.pieces[i] for i in wanted), _EXEC]
     steps += [Step.TTL] * len(keys)
     data += [request([b"PTTL", key]) for key in keys]
-    flight = Flight(number, now_s, steps)
+    flight = Flight(number, now_s, tuple(steps))
     flight.name = plan.name
     flight.keys = keys
     flight.canonicals = tuple(plan.pieces[i] for i in wanted)

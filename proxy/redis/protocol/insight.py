@@ -107,7 +107,7 @@ class Insight:
     stale_served: int = 0
     torn_refetches: int = 0  # multi-key reads fetched again because a part changed meanwhile
     bypassed: dict[Bypassed, int] = field(default_factory=dict)
-    reads: Sketch = field(default_factory=Sketch)
+    local: Sketch = field(default_factory=Sketch)
     repeated: Sketch = field(default_factory=Sketch)
     missing: Sketch = field(default_factory=Sketch)
     refilled: Sketch = field(default_factory=Sketch)
@@ -118,7 +118,7 @@ class Insight:
 
     def hit_many(self, key: bytes, hits: int, negative: bool) -> None:
         """`hits` local answers for `key` since the last call."""
-        self.reads.add(key, hits)
+        self.local.add(key, hits)
         if negative:
             self.missing.add(key, hits)
 
@@ -129,7 +129,6 @@ class Insight:
 
     def filled(self, key: bytes, negative: bool) -> None:
         """A fill for `key` was answered."""
-        self.reads.add(key)
         self.refilled.add(key)
         if negative:
             self.missing.add(key)
@@ -143,12 +142,21 @@ class Insight:
             coalesced=self.coalesced,
             saved_repeats=self.saved_repeats,
             bypassed={str(reason): count for reason, count in sorted(self.bypassed.items())},
-            top_keys=self.reads.top(n),
+            top_keys=_summed(self.local, self.refilled, n),
             repeated_keys=self.repeated.top(n),
             missing_keys=self.missing.top(n),
             # once is how every key starts; again and again is what deserves a look
             refilled_keys=[item for item in self.refilled.top(n) if item[1] > 1],
         )
+
+
+def _summed(one: Sketch, other: Sketch, n: int) -> list[tuple[bytes, int]]:
+    """The `n` most frequent keys of two streams together."""
+    both = Sketch(4 * CAPACITY)
+    for sketch in (one, other):
+        for key, count in sketch.top(len(sketch)):
+            both.add(key, count)
+    return both.top(n)
 
 
 def masked(key: bytes) -> str:

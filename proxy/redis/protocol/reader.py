@@ -81,14 +81,19 @@ class Reader:
         What D says is at least as new as what T has said. Where the cache holds something else it
         is behind, and another client would see the old value after this one saw the new.
         """
-        keys = argv[1:] if argv[0].upper() in (b"MGET", b"EXISTS") else argv[1:2]
-        store, unread = self._cache.store, self._cache.traffic.unread
-        known = [key for key in keys if store.has(key)]
-        if known and self._cached_reply(raw, argv) == reply:
-            known = []
-        known += [key for key in keys if unread(key)]
-        if known:
-            self._cache.seen_elsewhere(known)
+        cached, flying = self._cache.store.by_key, self._cache.traffic.by_key
+        if len(argv) == 2:  # nearly always: a key that nobody cached, at the cost of two look-ups
+            if argv[1] not in cached and argv[1] not in flying:
+                return
+            keys: Sequence[bytes] = argv[1:]
+        else:
+            keys = argv[1:] if argv[0].upper() in (b"MGET", b"EXISTS") else argv[1:2]
+        behind = [key for key in keys if key in cached]
+        if behind and self._cached_reply(raw, argv) == reply:
+            behind = []
+        behind += [key for key in keys if key in flying]
+        if behind:
+            self._cache.seen_elsewhere(behind)
 
     def fence(self, now_s: float) -> bytes:
         """W4: our write with unknown keys was acknowledged. Bytes for T; our hits wait for their

@@ -6,7 +6,7 @@ or flights: `cache` decides what may be stored and when it has to go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.redis.protocol.downgrade import to_resp2
 from proxy.redis.protocol.insight import REPEAT_WINDOW_S, Insight
@@ -15,8 +15,7 @@ from proxy.redis.protocol.sieve import ALIAS_OVERHEAD_BYTES, Budget, Entry, Tall
 ALIASES_MAX = 4  # other spellings of one request that hit by themselves
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """What a fill brought: a RESP3 reply and until when it may be served."""
 
     key: bytes
@@ -36,15 +35,11 @@ class Store:
         self.positive = Tally()
         self.negative = Tally()
         self._budget = budget
-        self._by_key: dict[bytes, Entry | set[Entry]] = {}
+        self.by_key: dict[bytes, Entry | set[Entry]] = {}  # read-only elsewhere
 
     def __len__(self) -> int:
         """Spellings that hit, over both RESP versions."""
         return len(self.maps[2]) + len(self.maps[3])
-
-    def has(self, key: bytes) -> bool:
-        """True when some entry depends on this Redis key."""
-        return key in self._by_key
 
     def find(self, resp: int, name: bytes, canonical: bytes, now_s: float) -> Entry | None:
         """The live entry for a request, or None. An expired one is reclaimed.
@@ -107,7 +102,7 @@ class Store:
 
     def drop_key(self, key: bytes) -> None:
         """Everything that depends on one Redis key."""
-        found = self._by_key.get(key)
+        found = self.by_key.get(key)
         if found is None:
             return
         for entry in (found,) if isinstance(found, Entry) else tuple(found):
@@ -115,9 +110,9 @@ class Store:
 
     def drop_all(self) -> None:
         """Everything."""
-        for key in tuple(self._by_key):
+        for key in tuple(self.by_key):
             self.drop_key(key)
-        assert not self._by_key
+        assert not self.by_key
         assert not len(self)
 
     def forget(self, entry: Entry) -> None:
@@ -129,14 +124,14 @@ class Store:
         del entries[entry.raw]
         for raw in entry.aliases:
             del entries[raw]
-        found = self._by_key[entry.key]
+        found = self.by_key[entry.key]
         if found is entry:
-            del self._by_key[entry.key]
+            del self.by_key[entry.key]
             return
         assert isinstance(found, set)
         found.discard(entry)
         if not found:
-            del self._by_key[entry.key]
+            del self.by_key[entry.key]
 
     def fold(self, entry: Entry) -> None:
         """Tell the insight about the hits since last time (Home)."""
@@ -162,10 +157,10 @@ class Store:
         return entry if entry.live else None
 
     def _index(self, entry: Entry) -> None:
-        found = self._by_key.get(entry.key)
+        found = self.by_key.get(entry.key)
         if found is None:
-            self._by_key[entry.key] = entry
+            self.by_key[entry.key] = entry
         elif isinstance(found, Entry):
-            self._by_key[entry.key] = {found, entry}
+            self.by_key[entry.key] = {found, entry}
         else:
             found.add(entry)

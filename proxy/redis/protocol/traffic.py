@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from proxy.redis.protocol.flights import Flight
 
@@ -21,9 +21,10 @@ class Traffic:
     def __init__(self) -> None:
         self.number = 0  # the last flight that left
         self.done_number = 0  # the last flight whose own reply was there (or is lost)
+        self.head: Flight | None = None  # the flight whose reply comes next
         self._flights: deque[Flight] = deque()
         self._joinable: dict[bytes, Flight] = {}
-        self._unread: dict[bytes, list[Flight]] = {}  # by key, while the read's reply is owed
+        self.by_key: dict[bytes, list[Flight]] = {}  # while the read's reply is owed; read-only
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -31,20 +32,21 @@ class Traffic:
     def __iter__(self) -> Iterator[Flight]:
         return iter(self._flights)
 
-    @property
-    def head(self) -> Flight | None:
-        """The flight whose reply comes next."""
-        return self._flights[0] if self._flights else None
-
     def left(self, flight: Flight) -> None:
         """The flight's bytes are handed out; its number is `number + 1`."""
         assert flight.number == self.number + 1
         self.number = flight.number
+        if self.head is None:
+            self.head = flight
         self._flights.append(flight)
         if flight.joinable_as is not None:
             self._joinable[flight.joinable_as] = flight
+        by_key = self.by_key
         for key in flight.keys:
-            self._unread.setdefault(key, []).append(flight)
+            if key in by_key:
+                by_key[key].append(flight)
+            else:
+                by_key[key] = [flight]
 
     def join(self, read: bytes, after: int) -> Flight | None:
         """A flight that brings this read and is not older than flight `after`."""
@@ -68,10 +70,6 @@ class Traffic:
         """Nobody joins any flight of now."""
         self._joinable.clear()
 
-    def unread(self, key: bytes) -> Iterable[Flight]:
-        """Flights that read this key and have not brought it yet."""
-        return tuple(self._unread.get(key, ()))
-
     def answered(self, flight: Flight) -> None:
         """The flight's own reply is there."""
         assert flight is self._flights[0]
@@ -79,11 +77,13 @@ class Traffic:
         flight.answered = True
         self.done_number = flight.number
         self.unjoin(flight)
+        by_key = self.by_key
         for key in flight.keys:
-            waiting = self._unread[key]
-            waiting.remove(flight)
-            if not waiting:
-                del self._unread[key]
+            waiting = by_key[key]
+            if len(waiting) == 1:
+                del by_key[key]
+            else:
+                waiting.remove(flight)
 
     def landed(self, flight: Flight) -> None:
         """Its last reply is there."""
@@ -91,12 +91,14 @@ class Traffic:
         assert flight.answered
         gone = self._flights.popleft()
         assert gone is flight
+        self.head = self._flights[0] if self._flights else None
 
     def lost(self) -> tuple[Flight, ...]:
         """The link is gone, and these flights with it."""
         flights = tuple(self._flights)
         self._flights.clear()
+        self.head = None
         self._joinable.clear()
-        self._unread.clear()
+        self.by_key.clear()
         self.done_number = self.number
         return flights

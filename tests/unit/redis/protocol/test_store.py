@@ -99,8 +99,8 @@ def test_a_key_drops_every_entry_that_depends_on_it(store: Store, budget: Budget
         put(store, *words)
     put(store, b"GET", b"a", resp=2)
     store.drop_key(b"a")
-    assert not store.has(b"a")
-    assert store.has(b"b")
+    assert b"a" not in store.by_key
+    assert b"b" in store.by_key
     assert len(store) == budget.entries == 1
     store.drop_key(b"none")
 
@@ -109,9 +109,9 @@ def test_one_of_several_entries_of_a_key_goes_alone(store: Store) -> None:
     entries = [put(store, name, b"a") for name in (b"GET", b"STRLEN", b"TYPE")]
     for entry in entries[:2]:
         store.drop(entry)
-        assert store.has(b"a")
+        assert b"a" in store.by_key
     store.drop(entries[2])
-    assert not store.has(b"a")
+    assert b"a" not in store.by_key
 
 
 def test_drop_all(store: Store, budget: Budget) -> None:
@@ -139,11 +139,11 @@ def test_hits_and_repeats_reach_the_insight_once(store: Store, insight: Insight)
     store.touch(entry, reader=2, now_s=3.0)
     store.fold(entry)
     store.fold(entry)
-    assert insight.reads.top(1) == [(b"a", 4)]
+    assert insight.local.top(1) == [(b"a", 4)]
     assert insight.repeated.top(1) == [(b"a", 1)]
     assert store.positive.hits == 4
     store.drop(entry)
-    assert insight.reads.top(1) == [(b"a", 4)]
+    assert insight.local.top(1) == [(b"a", 4)]
 
 
 def test_negative_hits_count_apart(store: Store, insight: Insight) -> None:
@@ -159,4 +159,4 @@ def test_a_report_folds_a_bounded_number(store: Store, insight: Insight) -> None
     for i in range(5):
         store.touch(put(store, b"GET", b"k%d" % i), 1, 1.0)
     store.fold_all(3)
-    assert len(insight.reads) == 3
+    assert len(insight.local) == 3
