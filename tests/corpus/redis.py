@@ -509,9 +509,8 @@ _GROUPS: Final = {
     "server": SERVER,
 }
 
-DEBUG_PROTOCOL: Final = (
-    "string integer double null array set map attrib bignum true false verbatim push"
-).split()
+_PROTOCOL_KINDS: Final = "string integer double null array set map attrib bignum true false verbatim"
+DEBUG_PROTOCOL: Final = tuple(_PROTOCOL_KINDS.split())
 
 
 def _case(line: str) -> Case:

@@ -23,6 +23,7 @@ class Routed:
     route: RedisRoute
     listener: Listener
     reports: list[dict[str, Any]] = field(default_factory=list)
+    wires: list[AsyncWire] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -38,6 +39,7 @@ class Routed:
     async def wire(self, resp: int = 2, tls: ssl.SSLContext | None = None) -> AsyncWire:
         """A raw client of the route; RESP3 after a HELLO 3."""
         wire = await AsyncWire.connect("127.0.0.1", self.port, tls)
+        self.wires.append(wire)
         if resp == 3:
             assert (await wire.ask("HELLO", 3)).startswith(b"%")
         return wire
@@ -67,6 +69,8 @@ async def make_route(tmp_path: Path) -> AsyncIterator[MakeRoute]:
 
     yield make
     for routed in made:
+        for wire in routed.wires:
+            await wire.close()
         routed.listener.close()
         await routed.route.stop(0.0)
         crashed = routed.named("task_crashed")

@@ -1,6 +1,7 @@
 """A raw asynchronous Redis client: commands out, whole replies in as raw bytes."""
 
 import asyncio
+import contextlib
 import ssl
 from typing import Self
 
@@ -81,7 +82,5 @@ class AsyncWire:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()
-        except (ConnectionError, ssl.SSLError):
-            pass
