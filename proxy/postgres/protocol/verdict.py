@@ -5,18 +5,20 @@ A unit is sent again only on a certificate that its first run did not and will n
 NS  not sent: its last byte never left, or never came to be (no Sync, no CopyDone)
 FT  FATAL trailer: the backend itself said FATAL before the unit's commit marker
 RO  read-only: the second run happens inside BEGIN READ ONLY, so only one run can have written
-OT  open transaction: no COMMIT for it was ever sent, so what ran in it is rolled back
+OT  open transaction: no COMMIT for it can have run, so what ran in it is rolled back
 
-No certificate, no second run: the client is told that the outcome is unknown.
+No certificate, no second run: the client is told that the outcome is unknown. The units of one
+transaction are judged together (`together`): all of them go out again, or none, for a new link must
+never be left in half a transaction that the client believes to be over.
 
 Owns: the table. Must not know: links, bytes on the wire, the words of the errors.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from proxy.postgres.protocol.statement import Class, Tx
+from proxy.postgres.protocol.statement import Class, Copy, Statement, Tx
 from proxy.postgres.protocol.units import Kind, Unit
 
 ATTEMPTS_MAX = 5  # sendings of one unit; a statement that kills its server must not kill it often
@@ -60,9 +62,10 @@ class Decision:
 class Loss:
     """What is known about a link that died.
 
-    `fatal`: the backend's own FATAL came first (certificate FT), and may be trusted: it is not a
-    pooler's. `status`: the client's transaction status before the first unit owed. `begin_again`:
-    the open transaction has run nothing but settings. `listening` voids FT for batches.
+    `fatal`: the backend's own FATAL came first (certificate FT): severity FATAL, as a PANIC may
+    strike after the commit, and not a pooler's. `status`: the client's transaction status before
+    the first unit owed. `begin_again`: the open transaction has run nothing but settings.
+    `listening` voids FT for batches.
     """
 
     fatal: bool
@@ -76,192 +79,338 @@ def judge(units: Sequence[Unit], loss: Loss) -> list[Decision]:
     """One decision for each unit owed, in order. The units are those that went out, oldest first.
 
     RESEND, READ_ONLY and FINISH keep the client unaware; after ROLLED, DOUBT or MID it has an
-    error. A transaction that ends here without its COMMIT leaves status FAILED behind.
+    error. A transaction that ends here without its COMMIT leaves status FAILED behind. If the first
+    decision is RESEND at loss.status T, the transaction is to be begun again before it.
     """
     decisions: list[Decision] = []
     status = loss.status
-    again = loss.begin_again
-    lost = False  # the transaction the client is in is gone
-    index = 0
-    while index < len(units):
-        unit = units[index]
-        if status == FAILED or lost:
-            decision = _in_lost_transaction(unit, units[index + 1 :], loss, status)
-            lost = decision.status != IDLE
-        elif status == IN_TRANSACTION:
-            decision = _in_transaction(unit, units[index + 1 :], loss, again, index > 0)
-            lost = decision.status == FAILED and decision.action is not Action.RESEND
+    while len(decisions) < len(units):
+        rest = units[len(decisions) :]
+        queued = bool(decisions)
+        if status == IDLE and _after(rest[0], IDLE) == IDLE:
+            decision = _outside(rest[0], loss, queued)
+            if len(rest) > 1 and decision.action in _ERRORS and _statements(rest[0]) is None:
+                # It may be meant to begin a transaction, and those behind it are meant for that.
+                decision = replace(decision, status=FAILED)
+            decisions.append(decision)
         else:
-            decision = _outside(unit, units[index + 1 :], loss, index > 0)
-            again = decision.status == IN_TRANSACTION and decision.action is Action.RESEND
-        decisions.append(decision)
-        status = decision.status
-        index += 1
+            decisions += _together(rest, status, loss, queued)
+        status = decisions[-1].status
     return decisions
+
+
+def mark_unsent(units: Iterable[Unit], left_bytes: int) -> None:
+    """Certificate NS for what never left this machine.
+
+    `left_bytes`: the part of the link's stream that may have left; `begins_at` and `ends_at` of the
+    units count in the same stream.
+    """
+    for unit in units:
+        unit.unsent = unit.ends_at > left_bytes
+        unit.untouched = unit.begins_at >= left_bytes and unit.unsent
 
 
 # -- outside a transaction
 
 
-def _outside(unit: Unit, later: Sequence[Unit], loss: Loss, queued: bool) -> Decision:
-    """A unit that began at status I."""
-    status = _after(unit, IDLE)
-    if _marked(unit):
-        return Decision(Action.FINISH, IDLE)
-    if unit.copying:
-        return _copy_in(unit, loss, queued)
+def _outside(unit: Unit, loss: Loss, queued: bool) -> Decision:
+    """A unit that began at status I, and leaves it there."""
     kind = unit.class_of()
-    if unit.unsent or (not unit.complete and not (kind is Class.OTHER and unit.scripts())):
-        return _unsent(unit, kind, status)
-    if loss.fatal and _fatal_counts(unit, loss):
-        return _rolled_back(unit, kind, status, loss, queued)
-    if unit.tx() is Tx.BEGIN and _ends_in_flight(later):
-        # The whole transaction is on its way: it may have committed.
-        if all(other.class_of() in _HARMLESS for other in later[: _end(later) + 1]):
-            return _again(unit, Action.RESEND, status, loss)
-        return Decision(Action.FINISH, IN_TRANSACTION)
-    return _unproven(unit, kind, status, loss)
+    if _marked(unit):
+        if kind is Class.SETTING and not unit.released and _may_repeat(unit, loss):
+            return Decision(Action.RESEND, IDLE)  # so that the new link has the setting too
+        return Decision(Action.FINISH, IDLE)
+    if _not_sent(unit):
+        return _unsent(unit, kind)
+    if unit.copying:
+        return _copy_in(unit, kind, loss)
+    if loss.fatal and (queued or _fatal_counts(unit, loss)):
+        return _rolled_back(unit, kind, loss, queued)
+    if unit.errored and kind in (Class.WRITE, Class.SEQUENCE):
+        return Decision(Action.ROLLED, IDLE, "when the statement had failed")
+    return _unproven(unit, kind, loss)
 
 
-_HARMLESS = (Class.READ, Class.BEGIN, Class.SETTING)
-
-
-def _unproven(unit: Unit, kind: Class, status: int, loss: Loss) -> Decision:
+def _unproven(unit: Unit, kind: Class, loss: Loss) -> Decision:
     """It was sent, and nothing says how it ended."""
-    match kind:
-        case Class.READ:
-            if unit.released:
-                return Decision(Action.MID, IDLE)
-            if not unit.scripts():
-                return _again(unit, Action.RESEND, status, loss)
-            bare = all(
-                script is not None and all(not one.wrapper for one in script.statements)
-                for script in unit.scripts()
-            )
-            return _again(unit, Action.RESEND if bare else Action.READ_ONLY, status, loss)
-        case Class.BEGIN | Class.SETTING:
-            if unit.released:
-                return Decision(Action.DOUBT, IDLE, "its answer broke off")
-            return _again(unit, Action.RESEND, status, loss)
-        case Class.SEQUENCE | Class.WRITE:
-            return Decision(Action.DOUBT, IDLE, "no transaction id")
-        case Class.OTHER:
-            return Decision(Action.DOUBT, IDLE, "not transactional")
+    if kind is Class.READ:
+        bare = not any(one.wrapper for one in _statements(unit) or ())
+        return _again(unit, kind, loss, Action.RESEND if bare else Action.READ_ONLY)
+    if kind is Class.BEGIN or kind is Class.SETTING:
+        if unit.released:
+            return Decision(Action.DOUBT, IDLE, "its answer broke off")
+        return _again(unit, kind, loss, Action.RESEND)
+    why = "not transactional" if kind is Class.OTHER else "no transaction id"
+    return Decision(Action.DOUBT, IDLE, why)
 
 
-def _rolled_back(unit: Unit, kind: Class, status: int, loss: Loss, queued: bool) -> Decision:
+def _rolled_back(unit: Unit, kind: Class, loss: Loss, queued: bool) -> Decision:
     """Certificate FT: the first unit was rolled back, those queued behind it were never read."""
     if kind is Class.OTHER and not queued:
         return Decision(Action.DOUBT, IDLE, "not transactional")
-    if unit.released:
-        if kind is Class.READ:
-            return Decision(Action.MID, IDLE)
+    if unit.released and kind is not Class.READ:
         return Decision(Action.ROLLED, IDLE, "when its answer had begun")
-    if kind is Class.READ and not queued and loss.replay is not Replay.OFF:
-        return _again(unit, Action.RESEND, status, loss)
-    if loss.replay is Replay.CERTIFIED or queued or kind in (Class.BEGIN, Class.SETTING):
-        return _again(unit, Action.RESEND, status, loss)
-    return Decision(Action.ROLLED, IDLE, "and replay of writes is off")
+    if loss.replay is Replay.READS and not queued and kind in (Class.WRITE, Class.SEQUENCE):
+        return Decision(Action.ROLLED, IDLE, "and replay of writes is off")
+    return _again(unit, kind, loss, Action.RESEND)
 
 
-def _unsent(unit: Unit, kind: Class, status: int) -> Decision:
+def _unsent(unit: Unit, kind: Class) -> Decision:
     """Certificate NS: its last byte never went out."""
-    if unit.pieces is not None and not unit.released:
-        return Decision(Action.RESEND, status)
+    if not unit.released and unit.pieces is not None and unit.attempts < ATTEMPTS_MAX:
+        return Decision(_as_before(unit, Action.RESEND), IDLE)
     if kind is Class.READ:
         return Decision(Action.MID, IDLE)
+    if unit.copying:
+        return Decision(Action.ROLLED, IDLE, "during COPY")
     return Decision(Action.ROLLED, IDLE, "before the statement had been sent whole")
 
 
-def _copy_in(unit: Unit, loss: Loss, queued: bool) -> Decision:
-    """COPY FROM STDIN: without its CopyDone it cannot have committed."""
-    if not unit.copied:
-        return Decision(Action.ROLLED, IDLE, "during COPY")
-    if loss.fatal and _fatal_counts(unit, loss) and unit.class_of() is not Class.OTHER:
+def _copy_in(unit: Unit, kind: Class, loss: Loss) -> Decision:
+    """COPY FROM STDIN, and its CopyDone went out: it may have committed."""
+    if kind is not Class.OTHER and loss.fatal and _fatal_counts(unit, loss):
         return Decision(Action.ROLLED, IDLE, "at the end of COPY")
     return Decision(Action.DOUBT, IDLE, "no transaction id")
 
 
-def _again(unit: Unit, action: Action, status: int, loss: Loss) -> Decision:
-    """Send it again, unless that is switched off, impossible, or was tried often enough."""
-    kind = unit.class_of()
-    if loss.replay is not Replay.OFF and unit.pieces is not None and unit.attempts < ATTEMPTS_MAX:
-        return Decision(action, status)
+def _again(unit: Unit, kind: Class, loss: Loss, action: Action) -> Decision:
+    """Send it again, unless that is switched off, impossible, or was tried often enough.
+
+    Only for units whose first run left nothing behind, or harmless ones.
+    """
+    if not unit.released and _may_repeat(unit, loss):
+        return Decision(_as_before(unit, action), IDLE)
     if kind is Class.READ:
         return Decision(Action.MID, IDLE)
-    if kind in (Class.BEGIN, Class.SETTING) or (loss.fatal and _fatal_counts(unit, loss)):
-        return Decision(Action.ROLLED, IDLE, "and it was not sent again")
-    return Decision(Action.DOUBT, IDLE, "not sent again")
+    return Decision(Action.ROLLED, IDLE, "and it was not sent again")
 
 
-# -- inside a transaction
+def _as_before(unit: Unit, action: Action) -> Action:
+    """Once sent in doubt, a read stays read-only: a certificate speaks of its last run alone."""
+    return Action.READ_ONLY if unit.read_only else action
 
 
-def _in_transaction(
-    unit: Unit, later: Sequence[Unit], loss: Loss, again: bool, queued: bool
-) -> Decision:
-    """A unit that began at status T. The transaction died with the link, if it did not commit."""
+def _may_repeat(unit: Unit, loss: Loss) -> bool:
+    possible = unit.pieces is not None and unit.attempts < ATTEMPTS_MAX
+    return possible and loss.replay is not Replay.OFF
+
+
+# -- in a transaction, or at the beginning of one
+
+
+def _together(rest: Sequence[Unit], status: int, loss: Loss, queued: bool) -> list[Decision]:
+    """Decisions for the units of one transaction, and more if it leaves FAILED behind."""
+    group = rest[: _end(rest, 0)]
+    begun = status == IDLE or (status == IN_TRANSACTION and loss.begin_again and not queued)
+    over = group[0].tx() is Tx.ROLLBACK and _fakeable(group[0])  # no link is needed for it
+    if begun and not over and _all_again(group, status, loss, queued):
+        decisions = []
+        for unit in group:
+            status = _after(unit, status)
+            decisions.append(Decision(Action.RESEND, status))
+        return decisions
+    return _lost(rest, status, loss, queued)
+
+
+def _all_again(group: Sequence[Unit], status: int, loss: Loss, queued: bool) -> bool:
+    """True if every unit of the transaction may run a second time, on certificate NS, FT or OT."""
+    saved = _may_be_saved(group, False, loss, queued)
+    for index, unit in enumerate(group):
+        if unit.pieces is None or unit.released or unit.copying or unit.read_only:
+            return False
+        if unit.attempts >= ATTEMPTS_MAX:
+            return False
+        if _not_sent(unit):
+            continue
+        if loss.replay is Replay.OFF:
+            return False
+        if loss.fatal and (queued or index > 0):
+            continue  # it was never read, whatever it is
+        if not _repeatable(unit, saved, loss):
+            return False
+        if index == 0 and status == IDLE and not _begins(unit):
+            return False  # something ran before the transaction began
+    return True
+
+
+def _repeatable(unit: Unit, saved: bool, loss: Loss) -> bool:
+    """True if what has run may run again. `saved`: its transaction may have committed."""
+    statements = _statements(unit)
+    if statements is None or unit.kind is Kind.CALL:
+        return False
+    allowed = {Class.READ, Class.BEGIN, Class.SETTING}
+    if not saved and loss.replay is Replay.CERTIFIED:
+        allowed |= {Class.WRITE, Class.SEQUENCE}
+    if any(one.kind not in allowed for one in statements):
+        return False
+    # A read inside a transaction cannot get its own BEGIN READ ONLY.
+    return not saved or not any(one.kind is Class.READ and one.wrapper for one in statements)
+
+
+def _lost(rest: Sequence[Unit], status: int, loss: Loss, queued: bool) -> list[Decision]:
+    """The transaction is gone: decisions up to where the client is outside of it."""
+    decisions: list[Decision] = []
+    opens = status == IDLE
+    told = status == FAILED
+    failed = told and not queued
+    doubtful = not failed and _may_stand_alone(rest[0], status, loss, queued)
+    end = 0
+    for index, unit in enumerate(rest):
+        if index == end:
+            end = _end(rest, index)
+            part = rest[index:end]
+            doubtful = doubtful or _may_be_saved(part, failed, loss, queued or index > 0)
+        if opens and index == 0 and end > 1 and unit.tx() is Tx.BEGIN and _fakeable(unit):
+            decision = Decision(Action.FINISH, IN_TRANSACTION)
+        elif _marked(unit) and unit.tx() in _LASTS:
+            decision = Decision(Action.FINISH, _last(unit))
+        else:
+            decision = _one_lost(unit, doubtful, told)
+            told = True
+        decisions.append(decision)
+        if decision.status == IDLE:
+            break
+    return decisions
+
+
+def _may_stand_alone(unit: Unit, status: int, loss: Loss, queued: bool) -> bool:
+    """True if the first unit may have run, or begun to run, outside of the transaction.
+
+    It stands behind one that may have begun a transaction or not (status E), or does things before
+    it begins one (status I).
+    """
+    if status == IN_TRANSACTION or _begins(unit) or _not_sent(unit) or (loss.fatal and queued):
+        return False
+    return status == FAILED or unit.class_of() is Class.OTHER
+
+
+def _one_lost(unit: Unit, doubtful: bool, told: bool) -> Decision:
+    """One unit of a transaction that is gone. `told`: the client has an error for it already."""
     verb = unit.tx()
-    if verb in (Tx.ROLLBACK, Tx.ROLLBACK_CHAIN):
-        return Decision(Action.FINISH, IDLE)
-    commits = verb in _COMMITS or (unit.class_of() is Class.OTHER and unit.steers())
-    kind = unit.class_of()
-    fatal = loss.fatal and _fatal_counts(unit, loss)
-    if again and _may_run_in_new_transaction(unit, later, kind, fatal, loss):
-        return Decision(Action.RESEND, _after(unit, IN_TRANSACTION))
-    if commits:
-        if fatal and kind is not Class.OTHER:
-            return Decision(Action.ROLLED, IDLE, "at COMMIT")
-        if unit.unsent or not unit.complete:
-            return Decision(Action.ROLLED, IDLE, "before COMMIT")
-        return Decision(Action.DOUBT, IDLE, "no transaction id")
-    if _ends_in_flight(later) and not fatal:
-        return Decision(Action.DOUBT, FAILED, "its COMMIT was on the way")
+    if verb in _ROLLBACKS:
+        if verb is Tx.ROLLBACK and _fakeable(unit):
+            return Decision(Action.FINISH, IDLE)
+        return Decision(Action.ROLLED, _last(unit), "at ROLLBACK")
+    if doubtful:
+        ended = _after(unit, IN_TRANSACTION) == IDLE
+        return Decision(Action.DOUBT, IDLE if ended else FAILED, "its COMMIT may have run")
+    if verb in _COMMITS:
+        if told and verb is not Tx.COMMIT_CHAIN and _fakeable(unit):
+            return Decision(Action.FINISH, IDLE)  # COMMIT of a failed transaction: tag ROLLBACK
+        return Decision(Action.ROLLED, _last(unit), "before COMMIT")
+    if told:
+        return Decision(Action.FAILED, FAILED)
     return Decision(Action.ROLLED, FAILED, "in the transaction")
 
 
-def _may_run_in_new_transaction(
-    unit: Unit, later: Sequence[Unit], kind: Class, fatal: bool, loss: Loss
-) -> bool:
-    """Certificate OT: nothing but settings ran, and no COMMIT can have saved this unit's first run."""
-    if loss.replay is Replay.OFF or unit.attempts >= ATTEMPTS_MAX:
+def _may_be_saved(group: Sequence[Unit], failed: bool, loss: Loss, queued: bool) -> bool:
+    """True if a COMMIT may have run and saved what the group did.
+
+    `failed`: the server's transaction had failed before the first unit.
+    """
+    if loss.fatal and (queued or not _commits(group[0])):
+        return False  # whoever read the FATAL had not come to the COMMIT
+    for unit in group:
+        if _not_sent(unit):
+            return False  # nor was anything behind it
+        alone = unit.tx() in _COMMITS
+        if _commits(unit) and not (alone and (failed or unit.errored)):
+            return not (alone and _fatal_before_commit(unit, loss))
+        failed = failed or unit.errored
+        if any(one.tx in _RECOVERS for one in _statements(unit) or ()):
+            failed = False
+    return False
+
+
+def _fatal_before_commit(unit: Unit, loss: Loss) -> bool:
+    """Certificate FT for a COMMIT alone in its unit. In a batch it runs before its Sync, so that
+    its CommandComplete is the marker (which a Query's caller has looked for)."""
+    if not loss.fatal or unit.tx() is Tx.PREPARE:
         return False
-    if unit.released or unit.copying or unit.pieces is None or kind is Class.OTHER:
-        return False
-    if loss.replay is Replay.READS and kind not in _HARMLESS:
-        return False
-    if fatal:
-        return True
-    if unit.tx() in _COMMITS:
-        return True  # it commits nothing but what is begun again
-    if not _ends_in_flight(later):
-        return True
-    return all(other.class_of() in _HARMLESS for other in (unit, *later[: _end(later) + 1]))
-
-
-def _in_lost_transaction(unit: Unit, later: Sequence[Unit], loss: Loss, status: int) -> Decision:
-    """A unit behind one that was told the transaction is gone (or that it had failed before)."""
-    verb = unit.tx()
-    if verb in (Tx.ROLLBACK, Tx.ROLLBACK_CHAIN):
-        return Decision(Action.FINISH, IDLE)
-    if verb in _COMMITS:
-        if loss.fatal or loss.status == FAILED:
-            return Decision(Action.FINISH, IDLE)  # COMMIT of a failed transaction: tag ROLLBACK
-        return Decision(Action.DOUBT, IDLE, "no transaction id")
-    return Decision(Action.FAILED, FAILED)
-
-
-_COMMITS = (Tx.COMMIT, Tx.COMMIT_CHAIN, Tx.PREPARE)
+    return unit.kind is Kind.QUERY or (_fatal_counts(unit, loss) and not unit.answered)
 
 
 # -- facts about units
+
+_ERRORS = (Action.ROLLED, Action.DOUBT, Action.MID)
+_COMMITS = (Tx.COMMIT, Tx.COMMIT_CHAIN, Tx.PREPARE)
+_ROLLBACKS = (Tx.ROLLBACK, Tx.ROLLBACK_CHAIN)
+_LASTS = (*_COMMITS, *_ROLLBACKS)
+_PREPARED = (Tx.COMMIT_PREPARED, Tx.ROLLBACK_PREPARED)
+_RECOVERS = (*_LASTS, Tx.ROLLBACK_TO)  # a failed transaction works again, or a new one has begun
+
+
+def _statements(unit: Unit) -> tuple[Statement, ...] | None:
+    """All it runs, in order; None if that is not known. A FunctionCall runs no statement."""
+    if unit.kind is Kind.CALL:
+        return ()
+    found: list[Statement] = []
+    for script in unit.scripts():
+        if script is None or any(not one.verb for one in script.statements):
+            return None
+        found += script.statements
+    return tuple(found)
+
+
+def _begins(unit: Unit) -> bool:
+    """True if the first thing it runs is BEGIN."""
+    statements = _statements(unit)
+    return bool(statements and statements[0].tx is Tx.BEGIN)
+
+
+def _commits(unit: Unit) -> bool:
+    """True if it may commit: a transaction, or what it runs behind its ROLLBACK."""
+    statements = _statements(unit)
+    if statements is None:
+        return True
+    if len(statements) > 1 and any(one.tx in _ROLLBACKS for one in statements):
+        return True
+    return any(one.tx in _COMMITS or one.tx in _PREPARED for one in statements)
+
+
+def _end(units: Sequence[Unit], start: int) -> int:
+    """Index behind the unit that surely ends the transaction and begins no other."""
+    for index in range(start, len(units)):
+        if _after(units[index], IN_TRANSACTION) == IDLE:
+            return index + 1
+    return len(units)
+
+
+def _after(unit: Unit, status: int) -> int:
+    """The status a client is in when the unit has run well; that before it if not known."""
+    for one in _statements(unit) or ():
+        if one.tx is Tx.BEGIN:
+            status = IN_TRANSACTION
+        elif one.tx in (Tx.COMMIT, Tx.ROLLBACK, Tx.PREPARE):
+            status = IDLE  # AND CHAIN leaves it as it is: outside of a transaction it fails
+    return status
+
+
+def _last(unit: Unit) -> int:
+    """The status behind the end of a lost transaction: a chained one is lost with it."""
+    return FAILED if unit.tx() in (Tx.COMMIT_CHAIN, Tx.ROLLBACK_CHAIN) else IDLE
 
 
 def _marked(unit: Unit) -> bool:
     """The commit marker was seen (a Query's last CommandComplete; a batch has only its Ready)."""
     if unit.kind is not Kind.QUERY or unit.errored or unit.script is None:
         return False
-    return unit.answered and len(unit.script.statements) == 1
+    statements = unit.script.statements
+    return unit.answered and len(statements) == 1 and bool(statements[0].verb)
+
+
+def _not_sent(unit: Unit) -> bool:
+    """Certificate NS. What acts without waiting for its Sync must not have left in part either."""
+    if unit.untouched:
+        return True
+    statements = _statements(unit)
+    waits = statements is not None and not any(
+        one.kind is Class.OTHER or one.tx in _COMMITS for one in statements
+    )
+    if unit.unsent or not unit.complete:
+        return waits or unit.kind is not Kind.BATCH
+    copies = waits and any(one.copy is Copy.IN for one in statements or ())
+    return copies and not unit.copied  # it cannot end without CopyDone
 
 
 def _fatal_counts(unit: Unit, loss: Loss) -> bool:
@@ -269,27 +418,8 @@ def _fatal_counts(unit: Unit, loss: Loss) -> bool:
     return not (loss.listening and unit.kind is Kind.BATCH)
 
 
-def _after(unit: Unit, status: int) -> int:
-    """The status a client is in when the unit has run well."""
-    verb = unit.tx()
-    if verb is Tx.BEGIN:
-        return IN_TRANSACTION
-    if verb in (Tx.COMMIT, Tx.ROLLBACK, Tx.PREPARE):
-        return IDLE
-    return status
-
-
-def _end(later: Sequence[Unit]) -> int:
-    """Index of the first unit that may end a transaction, -1 if none does."""
-    for index, unit in enumerate(later):
-        verb = unit.tx()
-        if verb in _COMMITS or verb in (Tx.ROLLBACK, Tx.ROLLBACK_CHAIN):
-            return index
-        if unit.class_of() is Class.OTHER and unit.steers():
-            return index
-    return -1
-
-
-def _ends_in_flight(later: Sequence[Unit]) -> bool:
-    end = _end(later)
-    return end >= 0 and later[end].tx() not in (Tx.ROLLBACK, Tx.ROLLBACK_CHAIN)
+def _fakeable(unit: Unit) -> bool:
+    """The proxy can make the rest of the answer to this verb of transaction control."""
+    if _marked(unit):
+        return True
+    return unit.complete and unit.pieces is not None and not unit.released
