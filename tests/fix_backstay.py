@@ -26,6 +26,7 @@ class Backstay:
         self.config: dict[str, Any] = dict(config)
         self.config.setdefault("admin", {"listen": f"127.0.0.1:{free_port()}"})
         self.config.setdefault("log", {"level": "debug", "format": "json"})
+        self.config.setdefault("drain_s", 3)  # a test that failed may have left a session open
         for dialect in ("postgres", "redis"):
             for route in self.config.get(dialect, []):
                 route.setdefault("name", dialect)
