@@ -99,7 +99,7 @@ async def play(options: Options, watch: Watch) -> int:
 
 
 def _on_signals(stop: asyncio.Event) -> None:
-    """SIGINT and SIGTERM: end in order; the second one at once."""
+    """SIGINT, SIGTERM and SIGHUP: end in order; a second one: at once."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
@@ -109,7 +109,7 @@ def _on_signals(stop: asyncio.Event) -> None:
             task.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, told)
 
 

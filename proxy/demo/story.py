@@ -71,9 +71,11 @@ def panel(scene: Scene, paint: Paint) -> list[str]:
     """The counts of now as a few lines; as many each time."""
     seconds = scene.options.seconds
     of = f" of {seconds:.0f} s" if seconds is not None else " s"
-    last = f", now: {scene.striker.last}" if scene.striker.last else ""
+    last = f", last: {scene.striker.last}" if scene.striker.last else ""
+    direct = _count(scene.direct.tally.errors.total(), "error")
+    errors = f"direct: {direct}, through Backstay: {scene.through.tally.errors.total()}"
     return [
-        f"{scene.elapsed_s:.0f}{of}, {_strikes(scene)}{last}",
+        f"{scene.elapsed_s:.0f}{of}  {paint(errors, BOLD)}  {_strikes(scene)}{last}",
         *_table(scene, paint),
         _done(scene),
     ]
@@ -100,19 +102,17 @@ def result(scene: Scene, problems: Sequence[str], paint: Paint) -> list[str]:
 
 def _table(scene: Scene, paint: Paint) -> list[str]:
     heads = ("errors", "requests", "statements", "longest wait")
-    lines = [" " * 18 + "".join(f"{head:>14}" for head in heads)]
-    for name, tally, colour in (
-        ("direct", scene.direct.tally, RED),
-        ("through Backstay", scene.through.tally, GREEN),
-    ):
-        lines.append(
-            f"{name:<18}" + _row(tally, colour if tally.errors or colour == GREEN else "", paint)
-        )
-    return lines
+    return [
+        " " * 18 + "".join(f"{head:>14}" for head in heads),
+        f"{'direct':<18}" + _row(scene.direct.tally, paint, ""),
+        f"{'through Backstay':<18}" + _row(scene.through.tally, paint, GREEN),
+    ]
 
 
-def _row(tally: Tally, colour: str, paint: Paint) -> str:
+def _row(tally: Tally, paint: Paint, fine: str) -> str:
+    """`fine`: the colour of no errors, if any."""
     errors = f"{tally.errors.total():>14}"
+    colour = RED if tally.errors else fine
     counts = f"{tally.requests:>14}{tally.statements:>14}{tally.longest_s:>12.1f} s"
     return (paint(errors, colour) if colour else errors) + counts
 
