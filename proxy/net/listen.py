@@ -14,8 +14,10 @@ import ipaddress
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.core.errors import ConfigError
 from proxy.net.keepalive import Keepalive, tune
@@ -98,7 +100,10 @@ async def _serve(
     if sock.family != socket.AF_UNIX:
         tune(sock, options.keepalive)
         return await loop.create_server(factory, sock=sock, backlog=options.backlog)
-    return await loop.create_unix_server(factory, sock=sock, backlog=options.backlog)
+    # From 3.13 on a server removes its file when it closes; ours is removed by the Listener, and
+    # an inherited one belongs to systemd.
+    keep_file: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+    return await loop.create_unix_server(factory, sock=sock, backlog=options.backlog, **keep_file)
 
 
 async def open_sockets(spec: str, options: ListenOptions) -> list[socket.socket]:
