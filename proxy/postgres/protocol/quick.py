@@ -31,7 +31,7 @@ def _table() -> bytes:
 
 
 _TABLE = _table()
-_LITERALS = re.compile(rb"'[^']*+'|(\"[^\"]*+\")")
+_LITERALS = re.compile(rb"'[^']*+'")
 _LOCK = re.compile(rb"for +(?:update|no +key|share|key +share)")
 _DOLLAR = re.compile(rb"\$(?![0-9])")
 _END = b" \t\n\r\f\v;"
@@ -41,10 +41,12 @@ def plain(text: bytes) -> Script | None:
     """The script of a text that is certainly one plain statement; None: ask the lexer."""
     text = text.strip(_END)
     if b"'" in text:
-        if b"\\" in text:
+        bare = _LITERALS.sub(b"'", text)
+        # No quoted name was cut, so no literal began in one, and none held a double quote.
+        if b"\\" in text or bare.count(b'"') != text.count(b'"'):
             return None
-        text = _LITERALS.sub(rb"'\1", text)
-    if b"--" in text or b"/*" in text:
+        text = bare
+    if (b"-" in text and b"--" in text) or (b"*" in text and b"/*" in text):
         return None
     flat = text.translate(_TABLE)
     script = _SCRIPTS.get(flat[:6])
@@ -78,7 +80,10 @@ def _calls_nothing(flat: bytes) -> bool:
             pieces[0] = b""  # INSERT INTO name (columns
     for piece in pieces:
         piece = piece.rstrip(b" ")
-        word = piece[max(piece.rfind(b" "), piece.rfind(b",")) + 1 :]
+        word = piece[piece.rfind(b" ") + 1 :]
+        if word in FREE:
+            continue
+        word = word[word.rfind(b",") + 1 :]
         if not word or word in FREE:
             continue
         if not word.startswith(b"pg_catalog.") or word[11:] not in FUNCTIONS:
