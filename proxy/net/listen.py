@@ -24,6 +24,7 @@ from proxy.net.keepalive import Keepalive, tune
 
 _FIRST_INHERITED_FD = 3  # SD_LISTEN_FDS_START: sd_listen_fds(3)
 _INHERITED_MAX = 64
+LINGER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,23 @@ def describe(sock: socket.socket) -> str:
         return os.fsdecode(sock.getsockname())
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def close_gently(transport: asyncio.Transport) -> None:
+    """Closes so that what was written arrives, even if the peer is still sending.
+
+    A socket closed with bytes unread answers the peer with RST, which takes our last words with
+    it. So: end our half, let the protocol discard what comes, close when the peer has closed or
+    after LINGER_S. Over TLS the close_notify has to do.
+    """
+    if transport.is_closing():
+        return
+    if not transport.can_write_eof():
+        transport.close()
+        return
+    transport.write_eof()
+    transport.resume_reading()
+    asyncio.get_running_loop().call_later(LINGER_S, transport.close)
 
 
 def is_local(transport: asyncio.BaseTransport) -> bool:

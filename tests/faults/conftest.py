@@ -27,6 +27,7 @@ class Hopped:
     cutter: Cutter
     listener: Listener
     reports: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[psycopg.AsyncConnection[Any]] = field(default_factory=list)
 
     @property
     def counters(self) -> Counters:
@@ -38,7 +39,9 @@ class Hopped:
 
     async def connect(self, **options: Any) -> psycopg.AsyncConnection[Any]:
         options.setdefault("autocommit", True)
-        return await psycopg.AsyncConnection.connect(self.dsn(), **options)
+        connection = await psycopg.AsyncConnection.connect(self.dsn(), **options)
+        self.opened.append(connection)
+        return connection
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [report for report in self.reports if report["event"] == event]
@@ -70,11 +73,15 @@ async def hopped() -> AsyncIterator[Make]:
         route = PostgresRoute(options, record, random.Random(seed))
         listener = await listen("127.0.0.1:0", route.client_protocol, ListenOptions())
         route.start()
-        made.append(Hopped(route, cutter, listener, reports))
-        return made[-1]
+        one = Hopped(route, cutter, listener)
+        one.reports = reports
+        made.append(one)
+        return one
 
     yield make
     for one in made:
+        for connection in one.opened:
+            await connection.close()
         one.listener.close()
         await one.route.stop(0)
         await one.cutter.close()

@@ -87,11 +87,10 @@ async def test_a_wait_ends_at_hold_s(hopped: Any, postgres: PostgresServer) -> N
     other = await proxy.connect()
     await proxy.cutter.refuse()
     proxy.cutter.cut_all(Cut.RST)
-    with pytest.raises(psycopg.OperationalError) as caught:
+    with pytest.raises(psycopg.OperationalError, match="database unreachable for 0.5 s"):
         await connection.execute("select 1")
-    assert caught.value.sqlstate == "08006"
     assert connection.closed
-    with pytest.raises(psycopg.OperationalError, match="57P03|not yet accepting|unreachable|away"):
+    with pytest.raises(psycopg.OperationalError, match="database not available, waited 0.5 s"):
         await proxy.connect()
     await proxy.cutter.accept()
     assert (await (await other.execute("select 1")).fetchone()) == (1,)

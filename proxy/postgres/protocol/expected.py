@@ -58,6 +58,7 @@ class Expected:
         "_watching",
         "client_params",
         "fatal",
+        "fatal_wire",
         "fault",
         "gatherer",
         "inflight",
@@ -84,6 +85,7 @@ class Expected:
         self.unsure: set[bytes] = set()  # ... of which nobody knows whether the client has them
         self.prologue: list[Unit] | None = None  # all the open transaction has run, if begun again
         self.fatal: dict[str, str] | None = None  # the server's last words
+        self.fatal_wire = b""  # ... byte for byte
         self.fault: PeerProtocolError | None = None  # the server broke the protocol
         self.warning: dict[str, str] | None = None
         self.transactions = 0
@@ -104,10 +106,20 @@ class Expected:
             unit.held = []
         self.count(unit)
         previous = self.inflight[-1] if self.inflight else None
+        if previous is not None and previous.copying and not previous.copied:
+            if _is_broken_row(previous, unit):
+                self._swallow(unit)
+                return
         if previous is not None and previous.needs_sync and not unit.skip:
             self._merge(previous, unit)
             return
         self.inflight.append(unit)
+
+    def _swallow(self, unit: Unit) -> None:
+        """It is no unit for the server: no answer is owed for it."""
+        if unit.counted:
+            unit.counted = False
+            self._watching -= 1
 
     def count(self, unit: Unit) -> None:
         """Have the unit's answer read message by message, if that teaches anything.
@@ -414,6 +426,7 @@ class Expected:
             fields = messages.error_fields(body)
             if messages.is_fatal(fields):
                 self.fatal = fields
+                self.fatal_wire = data[start:stop]
                 return self._without(data, begin, at, out)
         unit = self.inflight[0] if self.inflight else None
         if unit is None:
@@ -448,10 +461,14 @@ class Expected:
     def _copy_in(self, unit: Unit) -> None:
         unit.copying = True
         unit.pieces = None
+        following = self.inflight[1] if len(self.inflight) > 1 else None
+        if following is not None and not unit.copied and _is_broken_row(unit, following):
+            del self.inflight[1]
+            self._swallow(following)
+            return
         if unit.kind is Kind.BATCH and unit.complete:
             unit.needs_sync = True
-            if len(self.inflight) > 1 and not self.inflight[1].skip:
-                following = self.inflight[1]
+            if following is not None and not following.skip:
                 del self.inflight[1]
                 self._merge(unit, following)
 
@@ -501,6 +518,15 @@ class Expected:
             statement = unit.script.statements[index]
         tag = messages.read_command_tag(data, at[0] + 5, at[1])
         self.state.ran(statement, tag, bound(bind))
+
+
+def _is_broken_row(copy: Unit, unit: Unit) -> bool:
+    """True if a unit sent behind a COPY FROM STDIN is read by the COPY, which fails on it.
+
+    A Query is one message, and gone with that; of a batch the simple protocol's COPY eats the first
+    message only. A COPY of the extended protocol skips to the Sync, whatever it is.
+    """
+    return not unit.skip and (copy.kind is Kind.BATCH or unit.kind is not Kind.BATCH)
 
 
 def bound(bind: bytes) -> Params:

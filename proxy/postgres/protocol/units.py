@@ -13,10 +13,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from proxy.core.errors import PeerProtocolError
+from proxy.core.reasons import Reason
 from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
 from proxy.postgres.protocol.statement import Class, Script, Tx
 
 UNIT_BYTES_MAX = 1 << 20
+RAW_HEAD_BYTES = 8 << 10  # of a longer message, seen before it is passed on: names stand there
 
 _NOT_ROWS = bytes(code != ord("d") for code in range(256))
 _QUERY, _CALL, _SYNC, _FLUSH = b"QFSH"
@@ -25,6 +27,8 @@ _COPY = frozenset(b"dcf")  # "d" comes in bulk and is seen as the gap between tw
 _TERMINATE = ord("X")
 _ENDS = frozenset(b"QFS")
 _KNOWN = frozenset(b"QFSHPBDCEdcfX")
+_LONG = frozenset(b"QFPBd")  # the server takes more than 10 kB of these only
+_ROWS = ord("d")
 
 
 class Kind(Enum):
@@ -160,8 +164,10 @@ class Gatherer:
         "_open",
         "_raw_ends",
         "_raw_left",
+        "_raw_unit",
         "_script",
         "_tail",
+        "fault",
         "names",
         "portals",
         "terminated",
@@ -173,10 +179,12 @@ class Gatherer:
         self._gathered: list[bytes] = []  # its bytes that are in no piece yet
         self._tail = b""  # a message that is not whole yet
         self._raw_left = 0  # bytes still to come of a message too long to gather
-        self._raw_ends = False  # ... and that message ends its unit
+        self._raw_unit: Unit | None = None  # ... the unit it is in, None for COPY rows
+        self._raw_ends = False  # ... and whether it ends that
         self.names: dict[bytes, Script | None] = {}  # prepared statements as the client sees them
         self.portals: dict[bytes, tuple[Script | None, bytes]] = {}
         self.terminated = False
+        self.fault: PeerProtocolError | None = None  # the client broke the protocol
 
     @property
     def pending_bytes(self) -> int:
@@ -186,18 +194,33 @@ class Gatherer:
     def feed(self, data: bytes) -> list[Piece]:
         """Pieces to send, in order; what is not a whole unit yet stays here.
 
-        The caller sends each piece, or queues it while there is no link. Raises
-        PeerProtocolError for a type or length that no client sends: the client must be closed.
+        The caller sends each piece, or queues it while there is no link. Then it looks at
+        `terminated` and at `fault` (a type or length that no client sends): either way the client
+        is to be closed when what it sent before has been answered.
         """
         pieces: list[Piece] = []
+        try:
+            self._feed(data, pieces)
+        except PeerProtocolError as error:
+            self.fault = error
+        return pieces
+
+    def _feed(self, data: bytes, pieces: list[Piece]) -> None:
+        """Appends to pieces; raises behind those that are good."""
         if self._raw_left:
             data = self._pass_raw(data, pieces)
             if not data:
-                return pieces
+                return
         if self._tail:
             data = self._tail + data
         marks: list[Mark] = []
-        end, rows = scan(data, 0, _NOT_ROWS, marks)
+        try:
+            end, rows = scan(data, 0, _NOT_ROWS, marks, Reason.CLIENT_PROTOCOL)
+        except PeerProtocolError as error:
+            # The units before the nonsense were meant, and are answered first.
+            self.fault = error
+            data = data[: marks[-1][2]] if marks else b""
+            end, rows = len(data), 0
         if rows:
             marks.append((0, end, end))
         begin = 0  # first byte that is in no piece and not in _gathered
@@ -221,14 +244,13 @@ class Gatherer:
             elif kind == _TERMINATE:
                 begin = self._cut(data, begin, start, False, pieces)
                 self.terminated = True
-                return pieces
+                return
             else:
                 self._track(kind, data, start, stop)
         if begin < end:
             self._gathered.append(data[begin:end])
         self._tail = data[end:]
         self._spill(pieces)
-        return pieces
 
     def whole_query(self, data: bytes) -> Unit | None:
         """The unit of a chunk that is exactly one Query, the commonest of all; None otherwise."""
@@ -309,31 +331,40 @@ class Gatherer:
 
     def _spill(self, pieces: list[Piece]) -> None:
         """Send on what is over the cap, in the middle of a unit or even of a message."""
-        size = whole_bytes(self._tail)
-        if size > UNIT_BYTES_MAX:
-            kind = self._tail[0]
-            if kind not in _KNOWN:
-                raise PeerProtocolError(f"invalid frontend message type {kind}")
-            self._raw_left = size - len(self._tail)
-            raw, self._tail = self._tail, b""
-            if kind in _COPY:
-                pieces.append((None, raw, False))
-                return
-            self._opened().pieces = None
-            self._raw_ends = kind in _ENDS
-            if self._raw_ends:
-                self._end(kind, raw, 0, -1)
-            else:
-                self._track(kind, raw, 0, -1)
-            self._cut(raw, 0, len(raw), False, pieces)
+        tail = self._tail
+        if tail and tail[0] not in _KNOWN:
+            raise PeerProtocolError(f"invalid frontend message type {tail[0]}")
+        size = whole_bytes(tail, 0, Reason.CLIENT_PROTOCOL)
+        if size > UNIT_BYTES_MAX and tail[0] not in _LONG:
+            raise PeerProtocolError(f"invalid message length {size}")
+        if size > UNIT_BYTES_MAX and (tail[0] == _ROWS or len(tail) >= RAW_HEAD_BYTES):
+            self._tail = b""
+            self._raw_left = size - len(tail)
+            self._begin_raw(tail, pieces)
         elif self._gathered and self.pending_bytes > UNIT_BYTES_MAX:
             self._opened().pieces = None
             self._cut(b"", 0, 0, False, pieces)
 
+    def _begin_raw(self, head: bytes, pieces: list[Piece]) -> None:
+        """The first part of a message too long to gather: it is passed on as it comes."""
+        kind = head[0]
+        self._raw_ends = kind in _ENDS
+        if kind == _ROWS:
+            self._raw_unit = None
+            self._copy(head, 0, 0, len(head), pieces)
+            return
+        if self._raw_ends:
+            self._end(kind, head, 0, -1)
+        else:
+            self._track(kind, head, 0, -1)
+        self._raw_unit = unit = self._opened()
+        unit.pieces = None
+        self._cut(head, 0, len(head), False, pieces)
+
     def _pass_raw(self, data: bytes, pieces: list[Piece]) -> bytes:
         part, rest = data[: self._raw_left], data[self._raw_left :]
         self._raw_left -= len(part)
-        unit = self._open
+        unit = self._raw_unit
         if unit is None:  # COPY rows
             pieces.append((None, part, False))
             return rest
@@ -369,35 +400,36 @@ class Gatherer:
         self.portals.pop(b"", None)
 
     def _track(self, kind: int, data: bytes, start: int, stop: int) -> None:
-        """Note what an extended-protocol message will do. A malformed one is the server's to judge."""
+        """Note what an extended-protocol message will do; the server judges malformed ones.
+
+        stop = -1: only the first part of the message is here. Raises PeerProtocolError if that
+        does not even hold its names.
+        """
         unit = self._opened()
-        whole = stop > 0
-        limit = stop if whole else len(data)
+        limit = stop if stop > 0 else len(data)
         pos = start + 5
-        if kind == _PARSE:
-            name_end = data.find(b"\0", pos, limit)
-            text_end = data.find(b"\0", name_end + 1, limit)
-            if name_end >= 0:
-                self._parse(unit, data, (start, pos, name_end, text_end, stop))
+        if kind in (_CLOSE, _DESCRIBE):
+            pos += 1
+        first_end = data.find(b"\0", pos, limit)
+        second_end = data.find(b"\0", first_end + 1, limit)
+        if first_end < 0 or (kind == _BIND and second_end < 0):
+            if stop < 0:
+                raise PeerProtocolError("name too long")
+        elif kind == _PARSE:
+            self._parse(unit, data, (start, pos, first_end, second_end, stop))
         elif kind == _BIND:
-            portal_end = data.find(b"\0", pos, limit)
-            name_end = data.find(b"\0", portal_end + 1, limit)
-            if portal_end >= 0 and name_end >= 0:
-                self._bind(unit, data, (start, pos, portal_end, name_end, stop))
+            self._bind(unit, data, (start, pos, first_end, second_end, stop))
         elif kind == _EXECUTE:
-            portal = data[pos : data.find(b"\0", pos, limit)]
-            script, bind = self.portals.get(portal, (None, b""))
+            script, bind = self.portals.get(data[pos:first_end], (None, b""))
             if unit.executes is None:
                 unit.executes = []
             unit.executes.append((script, bind))
             if script is None or not script.plain:
                 unit.watch = True
-        elif pos + 1 < limit:
-            name = data[pos + 1 : data.find(b"\0", pos + 1, limit)]
-            if kind == _CLOSE:
-                self._close(unit, data[pos], name)
-            elif data[pos] == 0x53:  # Describe of a statement
-                self._use(unit, name)
+        elif kind == _CLOSE:
+            self._close(unit, data[pos - 1], data[pos:first_end])
+        elif data[pos - 1] == 0x53:  # Describe of a statement
+            self._use(unit, data[pos:first_end])
 
     def _parse(self, unit: Unit, data: bytes, at: tuple[int, int, int, int, int]) -> None:
         start, pos, name_end, text_end, stop = at

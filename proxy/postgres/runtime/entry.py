@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.net.contexts import ServerTlsMode, server_context
-from proxy.net.listen import is_local
+from proxy.net.listen import close_gently, is_local
 from proxy.net.tls import PumpOptions, TlsPump
 from proxy.postgres.protocol import keys, say, startup
 from proxy.postgres.protocol.client_login import (
@@ -229,7 +229,7 @@ class Entry(asyncio.Protocol):
         assert self._transport is not None
         self._route.events("refused", level="info", reason=wire.reason, sqlstate=wire.sqlstate)
         self._transport.write(wire)
-        self._transport.close()
+        close_gently(self._transport)
         self._finish()
 
     def _drop(self, reason: Reason) -> None:

@@ -45,6 +45,9 @@ def lost(session: "Session", link: "Link") -> None:
     if mid_message:
         session.abort(Reason.RESULT_INTERRUPTED)
         return
+    if facts.fatal and expected.fatal is not None and expected.fatal.get("C") == "08P01":
+        session.end_with(expected.fatal_wire, Reason.CLIENT_PROTOCOL)
+        return  # the server found the client's own bytes wrong: its answer is the client's
     session.prologue = prologue or []
     _transaction_after(session, facts, decisions)
     session.put_first(_entries(session, units, decisions))

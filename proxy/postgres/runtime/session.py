@@ -13,8 +13,9 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from proxy.core.errors import LimitExceeded, PeerProtocolError, UpstreamRefused, UpstreamUnavailable
+from proxy.core.errors import LimitExceeded, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
+from proxy.net.listen import close_gently
 from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.client_login import welcome
 from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION, Expected
@@ -166,18 +167,35 @@ class Session(asyncio.Protocol):
             if unit is not None:
                 self._send_new(unit, data)
                 return
-        try:
-            pieces = gatherer.feed(data)
-        except PeerProtocolError as error:
-            self._violated(error)
+        if self.phase is Phase.CLOSED:
             return
-        for unit, part, last in pieces:
+        for unit, part, last in gatherer.feed(data):
             if self._direct and unit is not None and last and not unit.started:
                 self._send_new(unit, part)
             else:
                 self._place(unit, part, last)
+        if gatherer.terminated or gatherer.fault is not None:
+            self._alert = True
+            self.pause("end")
+            self._maybe_end()
+
+    def _maybe_end(self) -> bool:
+        """End the session if the client has asked for that (or has asked for nonsense).
+
+        What it sent before is answered first, as the server does it.
+        """
+        gatherer = self.gatherer
+        if self._queue or self.phase is not Phase.READY:
+            return False
+        if any(unit.complete for unit in self.expected.inflight):
+            return False  # one that lacks its Sync will never be answered, nor committed
+        if gatherer.fault is not None:
+            self.end_with(say.protocol_violation(str(gatherer.fault)), gatherer.fault.reason)
+            return True
         if gatherer.terminated:
             self._client_gone(Reason.CLIENT_CLOSED)
+            return True
+        return False
 
     def eof_received(self) -> bool:
         return False
@@ -311,7 +329,9 @@ class Session(asyncio.Protocol):
             entry = self._queue[0]
             unit = entry.unit
             if self.doomed and unit.say is None:
-                self._die(say.state_lost(self.doomed, expected.fatal), Reason.STATE_NOT_RESTORABLE)
+                self.end_with(
+                    say.state_lost(self.doomed, expected.fatal), Reason.STATE_NOT_RESTORABLE
+                )
                 return
             if unit.say is None and not entry.judged and self.lost in (Lost.UNTOLD, Lost.TOLD):
                 if not virtual.answer(self, unit):
@@ -330,6 +350,8 @@ class Session(asyncio.Protocol):
             self._drop_first()
             self._send_entry(entry)
         self._settle()
+        if self._alert:
+            self._maybe_end()
 
     def _drop_first(self) -> None:
         entry = self._queue.popleft()
@@ -389,6 +411,8 @@ class Session(asyncio.Protocol):
             if expected.inflight[0].held and self._hold_timer is None:
                 loop = asyncio.get_running_loop()
                 self._hold_timer = loop.call_later(HOLD_BACK_S, self._release_held)
+            if self._alert:
+                self._maybe_end()
         elif self._queue or expected.learned or self._alert:
             self._at_boundary()
 
@@ -404,11 +428,11 @@ class Session(asyncio.Protocol):
         if self.phase is Phase.LEAVING:
             self._give_back()
             return
-        if link is None:
+        if self._maybe_end() or link is None:
             return
         if self.expected.status == IDLE:
             if self.route.draining:
-                self._die(say.shutting_down(), Reason.DRAIN)
+                self.end_with(say.shutting_down(), Reason.DRAIN)
                 return
             if link.stale or not self.route.suits(link, self.expected.client_params):
                 attach.leave(self, Reason.UPSTREAM_READ_ONLY)
@@ -433,7 +457,7 @@ class Session(asyncio.Protocol):
         try:
             self._attaching = self.route.tasks.start(self._attach_until(), "attach")
         except LimitExceeded:
-            self._die(say.shutting_down(), Reason.SHUTDOWN)
+            self.end_with(say.shutting_down(), Reason.SHUTDOWN)
 
     async def _attach_until(self) -> None:
         """Attach, or tell the client why not; then send what waits."""
@@ -442,13 +466,13 @@ class Session(asyncio.Protocol):
         except UpstreamRefused as refused:
             self._attach_over()
             wire = refused.wire or say.gone(0, str(refused))
-            self._die(wire, refused.reason)
+            self.end_with(wire, refused.reason)
         except (UpstreamUnavailable, LimitExceeded) as error:
             self._attach_over()
-            self._die(attach.refusal(self, error), error.reason)
+            self.end_with(attach.refusal(self, error), error.reason)
         except attach.NotRestorable as failed:
             self._attach_over()
-            self._die(say.state_lost(failed.what, self.expected.fatal), Reason.RESTORE_FAILED)
+            self.end_with(say.state_lost(failed.what, self.expected.fatal), Reason.RESTORE_FAILED)
         except asyncio.CancelledError:
             self._attach_over()
             raise
@@ -567,7 +591,7 @@ class Session(asyncio.Protocol):
         judged = any(entry.unit.say is not None for entry in self._queue)
         self.doomed = what
         if at_once and not judged:
-            self._die(say.state_lost(what, self.expected.fatal), Reason.STATE_NOT_RESTORABLE)
+            self.end_with(say.state_lost(what, self.expected.fatal), Reason.STATE_NOT_RESTORABLE)
 
     # -- cancel
 
@@ -598,24 +622,21 @@ class Session(asyncio.Protocol):
         self._alert = True
         idle = not self.expected.inflight and self.expected.status == IDLE and not self._queue
         if idle and self._attaching is None and self.phase is Phase.READY:
-            self._die(say.shutting_down(), Reason.DRAIN)
+            self.end_with(say.shutting_down(), Reason.DRAIN)
 
     def kill(self) -> None:
         """End now, whatever runs."""
         if self.phase is not Phase.CLOSED:
-            self._die(say.shutting_down(), Reason.SHUTDOWN)
+            self.end_with(say.shutting_down(), Reason.SHUTDOWN)
 
-    def _violated(self, error: PeerProtocolError) -> None:
-        self._die(say.protocol_violation(str(error)), error.reason)
-
-    def _die(self, last_words: bytes, reason: Reason) -> None:
+    def end_with(self, last_words: bytes, reason: Reason) -> None:
         """Tell the client why and end the session."""
         if self.phase is Phase.CLOSED:
             return
         if self.transport is not None:
             if not self.expected.mid_message:
                 self.transport.write(last_words)
-            self.transport.close()
+            close_gently(self.transport)
         self.route.refused(self, reason, last_words)
         self._end(reason)
 
