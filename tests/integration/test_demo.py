@@ -62,7 +62,7 @@ def test_once_is_faultless() -> None:
     assert "server restart" in output
 
 
-async def test_every_kind_of_strike_comes_about(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_kind_of_strike_comes_about() -> None:
     watch = Quiet()
     code = await play(Options(seconds=12, seed=3, cut_every_s=0.5, usual_ports=False), watch)
     assert code == 0, watch.problems
@@ -114,16 +114,16 @@ async def test_a_proxy_that_dies_is_found_out(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_interrupt_ends_everything_in_order() -> None:
-    process = start("--seconds", "60")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "through Backstay:" in line:
-            break
-    family = descendants(process.pid)
-    assert len(family) > 2
-    process.send_signal(signal.SIGINT)
-    output = process.stdout.read()
-    assert process.wait(30) == 0, output
+    with start("--seconds", "60") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "through Backstay:" in line:
+                break
+        family = descendants(process.pid)
+        assert len(family) > 2
+        process.send_signal(signal.SIGINT)
+        output = process.stdout.read()
+    assert process.returncode == 0, output
     assert "through Backstay: 0" in output.splitlines()[-1]
     deadline_s = time.monotonic() + 10
     while any(map(_alive, family)):
