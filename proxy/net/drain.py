@@ -27,10 +27,13 @@ the end of the turn; asyncio the same, else when the socket is writable. In conn
 `get_write_buffer_size()` proves nothing: after a failed write both loops have emptied their buffer
 and say 0 although no byte left. So we ask the kernel, which keeps its counts after a reset:
 accepted = TCP_INFO.tcpi_bytes_acked + SIOCOUTQ, never sent = SIOCOUTQNSD (tcp(7); they read
-sequence numbers, not buffers, so they survive the purge of the queue). On Unix sockets and other
-systems the answer is the conservative 0.
+sequence numbers, not buffers, so they survive the purge of the queue). What the kernel has accepted
+counts as unsent only once the connection is in TCP_CLOSE (reset, timed out): before that, also
+after our own abort, it goes on sending. On Unix sockets and other systems the answer is the
+conservative 0.
 """
 
+import fcntl
 import os
 import socket
 import struct
@@ -42,6 +45,7 @@ _READ_BYTES = 64 * 1024
 
 _SIOCOUTQ = 0x5411  # linux/sockios.h: bytes accepted and not acknowledged
 _SIOCOUTQNSD = 0x894B  # bytes accepted and never sent
+_TCP_CLOSE = 7  # netinet/tcp.h
 _BYTES_ACKED_OFFSET = 120  # struct tcp_info, linux/tcp.h (since 4.1)
 
 
@@ -56,7 +60,7 @@ class LastWords:
 
     def __init__(self, transport: BaseTransport) -> None:
         self._transport = transport
-        self._baseline = _accepted_bytes(transport)
+        self._baseline = _accepted_bytes(transport, at_least=True)
 
     def read_rest(self, bytes_max: int = REST_BYTES_MAX) -> bytes:
         """What the peer sent and nobody read, up to its end, an error, or `bytes_max`.
@@ -92,11 +96,10 @@ class LastWords:
         if over_tls is not None:
             answer: int = over_tls()
             return answer
-        accepted = _accepted_bytes(self._transport)
+        accepted = _accepted_bytes(self._transport, at_least=False)
         if self._baseline is None or accepted is None:
             return 0
-        unsent = given_bytes - (accepted[0] - self._baseline[0]) + accepted[1]
-        return min(max(unsent, 0), given_bytes)
+        return min(max(given_bytes - (accepted - self._baseline), 0), given_bytes)
 
 
 def _descriptor(transport: BaseTransport) -> int:
@@ -108,27 +111,36 @@ def _descriptor(transport: BaseTransport) -> int:
         return -1
 
 
-def _accepted_bytes(transport: BaseTransport) -> tuple[int, int] | None:
-    """(bytes the kernel ever accepted for sending, those of them never sent); None: unknown."""
+def _accepted_bytes(transport: BaseTransport, at_least: bool) -> int | None:
+    """Bytes the kernel ever accepted for sending, minus those it can never send. None: unknown.
+
+    The two counts are not read in one instant. If an acknowledgement comes between them, the result
+    is too small when `at_least`, else too big: whoever asks says which error is harmless.
+    """
     if sys.platform != "linux":
         return None
     descriptor = _descriptor(transport)
     if descriptor < 0:
         return None
     try:
-        import fcntl
-
         borrowed = socket.socket(fileno=descriptor)
         try:
             if borrowed.family not in (socket.AF_INET, socket.AF_INET6):
                 return None
+            queued = 0 if at_least else _count(descriptor, _SIOCOUTQ)
             info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            queued = _count(descriptor, _SIOCOUTQ) if at_least else queued
         finally:
             borrowed.detach()
         (acked,) = struct.unpack_from("=Q", info, _BYTES_ACKED_OFFSET)
-        zero = b"\0\0\0\0"
-        (queued,) = struct.unpack("=i", fcntl.ioctl(descriptor, _SIOCOUTQ, zero))
-        (never_sent,) = struct.unpack("=i", fcntl.ioctl(descriptor, _SIOCOUTQNSD, zero))
+        dead = info[0] == _TCP_CLOSE
+        never_sent = _count(descriptor, _SIOCOUTQNSD) if dead else 0
     except (OSError, struct.error):
         return None
-    return acked + queued, never_sent
+    return int(acked) + queued - never_sent
+
+
+def _count(descriptor: int, request: int) -> int:
+    """The answer of one of the queue ioctls."""
+    (answer,) = struct.unpack("=i", fcntl.ioctl(descriptor, request, b"\0\0\0\0"))
+    return int(answer)

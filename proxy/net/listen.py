@@ -24,6 +24,9 @@ from proxy.net.keepalive import Keepalive, tune
 
 _FIRST_INHERITED_FD = 3  # SD_LISTEN_FDS_START: sd_listen_fds(3)
 _INHERITED_MAX = 64
+_REST_MAX = 4096  # connections taken over from the kernel at close
+
+ProtocolFactory = Callable[[], asyncio.Protocol]
 LINGER_S = 1.0
 
 
@@ -41,36 +44,61 @@ class ListenOptions:
 class Listener:
     """What `listen` opened. `addresses`: `host:port` or path of each socket, ports resolved."""
 
-    def __init__(self, servers: list[asyncio.AbstractServer], addresses: list[str]) -> None:
-        self._servers = servers
+    def __init__(self, socks: list[socket.socket], factory: ProtocolFactory) -> None:
+        self._socks = socks
+        self._factory = factory
+        self._servers: list[asyncio.AbstractServer] = []
         self._files: list[tuple[str, int]] = []  # ours to remove: (path, inode)
-        self.addresses = addresses
+        self._late: set[asyncio.Task[Any]] = set()
+        self.addresses = [describe(sock) for sock in socks]
 
     @property
     def port(self) -> int:
         """The first TCP port. For tests, which listen on port 0."""
         return next(int(a.rpartition(":")[2]) for a in self.addresses if "/" not in a)
 
-    def own_file(self, path: str) -> None:
-        """Removes the socket file at close, unless another process has replaced it by then."""
-        self._files.append((path, os.stat(path).st_ino))
-
     def close(self) -> None:
-        """Stops accepting. Connections already accepted live on. Idempotent."""
+        """Stops accepting. Connections already accepted live on. Idempotent.
+
+        Clients whose connection the kernel has already completed are served, too (unless the socket
+        is inherited, where they wait for the next process): closing would reset them.
+        """
         files, self._files = self._files, []
         for path, inode in files:
             with contextlib.suppress(OSError):
                 if os.stat(path).st_ino == inode:
                     os.unlink(path)
-        for server in self._servers:
+        servers, self._servers = self._servers, []
+        if servers:
+            for sock in self._socks:
+                self._accept_rest(sock)
+        for server in servers:
             server.close()
-        self._servers.clear()
+
+    def _accept_rest(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(_REST_MAX):
+            try:
+                accepted, _ = sock.accept()
+            except OSError:
+                return  # nobody waits any more
+            accepted.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self._factory, accepted))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _open(self, options: ListenOptions, inherited: bool) -> None:
+        for sock in self._socks:
+            if sock.family == socket.AF_UNIX and not inherited:
+                path = sock.getsockname()
+                self._files.append((path, os.stat(path).st_ino))
+            self._servers.append(await _serve(sock, self._factory, options))
+        if inherited:
+            self._socks = []
 
 
 async def listen(
-    spec: str | socket.socket,
-    protocol_factory: Callable[[], asyncio.Protocol],
-    options: ListenOptions,
+    spec: str | socket.socket, protocol_factory: ProtocolFactory, options: ListenOptions
 ) -> Listener:
     """A listener that gives each connection a protocol of its own.
 
@@ -79,12 +107,9 @@ async def listen(
     """
     inherited = isinstance(spec, socket.socket)
     socks = [spec] if isinstance(spec, socket.socket) else await open_sockets(spec, options)
-    listener = Listener([], [describe(sock) for sock in socks])
+    listener = Listener(socks, protocol_factory)
     try:
-        for sock in socks:
-            if sock.family == socket.AF_UNIX and not inherited:
-                listener.own_file(sock.getsockname())
-            listener._servers.append(await _serve(sock, protocol_factory, options))
+        await listener._open(options, inherited)
     except BaseException:
         listener.close()
         for sock in socks:
@@ -94,7 +119,7 @@ async def listen(
 
 
 async def _serve(
-    sock: socket.socket, factory: Callable[[], asyncio.Protocol], options: ListenOptions
+    sock: socket.socket, factory: ProtocolFactory, options: ListenOptions
 ) -> asyncio.AbstractServer:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)

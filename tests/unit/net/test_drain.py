@@ -339,6 +339,26 @@ async def test_random_backlogs_never_claim_what_arrived() -> None:
     assert claims > 30, "hardly any claim: the test does not test"
 
 
+@on_linux
+async def test_living_connection_that_we_abort() -> None:
+    """The kernel goes on sending what it has accepted: only what it refused is unsent."""
+    ours, peer = tcp_pair()
+    link = Recorder()
+    await over_loop(ours, link)
+    link.write(b"y" * 20_000_000)
+    await turns()
+    link.transport.abort()
+    await link.lost.wait()
+    await turns()
+    arrived = 0
+    while True:
+        part = await asyncio.to_thread(peer.recv, 1_000_000)
+        if not part:
+            break
+        arrived += len(part)
+    assert arrived == link.given_bytes - link.unsent_bytes
+
+
 def readable_bytes(sock: socket.socket) -> int:
     sock.setblocking(False)
     try:

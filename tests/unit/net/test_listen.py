@@ -169,6 +169,25 @@ async def test_close_leaves_the_sessions() -> None:
     assert client.recv(10) == b"me too"
 
 
+@pytest.mark.parametrize("unix", [False, True])
+async def test_those_already_in_the_queue_are_served(tmp_path: Path, unix: bool) -> None:
+    """They see an open connection: a reset would be an error of ours."""
+    made: list[Accepted] = []
+    spec = str(tmp_path / "s") if unix else "127.0.0.1:0"
+    listener = await listen(spec, lambda: Accepted(made), ListenOptions())
+    clients = [dial(listener.addresses[0]) for _ in range(3)]
+    listener.close()  # in the same turn: the loop has accepted nobody yet
+    for client in clients:
+        client.sendall(b"hi")
+    while len(made) < 3:
+        await asyncio.sleep(0.001)
+    for server in made:
+        await server.until(2)
+        server.transport.write(b"served")
+    for client in clients:
+        assert client.recv(10) == b"served"
+
+
 # ---- Unix sockets --------------------------------------------------------------------------------
 
 
