@@ -30,6 +30,7 @@ def violations(world: World) -> dict[str, list[str]]:
         "C7 expired": list(_expired(world)),
         "C8 order": list(_order(world)),
         "barrier": list(_barrier(world)),
+        "linearizable": list(_linearizable(world)),
         "answered": [f"{c.number}: {len(c.slots)}" for c in world.clients if c.slots or c.queue],
     }
     return {name: broken for name, broken in found.items() if broken}
@@ -130,6 +131,19 @@ def _lease(world: World) -> Iterator[str]:
     for op in _reads(world):
         low_s = op.invoked_s - world.weather.lease_s - EPSILON_S
         if not _meets(picture(world, op), low_s, op.completed_s):
+            yield _told(op)
+
+
+def _linearizable(world: World) -> Iterator[str]:
+    """With no writer beside the proxy and every key declared: true between request and reply.
+
+    The server's own order of the writes is a linearization then, so no search is needed.
+    """
+    weather = world.weather
+    if weather.external_writes or weather.script_share or weather.data_cuts:
+        return
+    for op in _reads(world):
+        if not _meets(picture(world, op), op.invoked_s, op.completed_s):
             yield _told(op)
 
 

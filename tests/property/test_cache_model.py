@@ -35,6 +35,23 @@ def test_the_promise_holds_in_the_weather_that_catches_the_mutants(weather: Weat
         assert violations(ran(seed, replace(weather, seconds=2.0))) == {}
 
 
+@pytest.mark.parametrize("slow", [0.3, 1.0, 5.0])
+def test_linearizable_when_every_write_goes_through_the_proxy(slow: float) -> None:
+    alone = replace(
+        SLOW,
+        external_writes=0.0,
+        script_share=0.0,
+        cuts=1.0,
+        stalls=1.0,
+        slow_tracking=slow,
+        seconds=1.5,
+    )
+    for seed in range(2):
+        world = ran(seed, alone)
+        assert sum(op.source == "hit" for op in world.history) > 10
+        assert violations(world) == {}
+
+
 @settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False
 )

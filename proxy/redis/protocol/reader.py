@@ -75,8 +75,8 @@ class Reader:
             return Bypass(reason)
         return cache.launch(Ask(self, waiter, raw, plan, now_s), now_s)
 
-    def direct(self, raw: bytes, argv: Sequence[bytes], reply: bytes) -> None:
-        """W7: the data link answered this cacheable read of ours with `reply`.
+    def direct(self, raw: bytes, argv: Sequence[bytes], reply: bytes | None) -> None:
+        """W7: the data link answered this cacheable read of ours with `reply` (None: unknown).
 
         What D says is at least as new as what T has said. Where the cache holds something else it
         is behind, and another client would see the old value after this one saw the new.
@@ -89,7 +89,7 @@ class Reader:
         else:
             keys = argv[1:] if argv[0].upper() in (b"MGET", b"EXISTS") else argv[1:2]
         behind = [key for key in keys if key in cached]
-        if behind and self._cached_reply(raw, argv) == reply:
+        if behind and reply is not None and self._cached_reply(raw, argv) == reply:
             behind = []
         behind += [key for key in keys if key in flying]
         if behind:

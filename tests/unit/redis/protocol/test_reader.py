@@ -96,6 +96,8 @@ def test_a_closed_reader_is_answered_nothing(kit: Kit) -> None:
         ("MGET a c", b"*2\r\n" + V1 + NIL, False),
         ("get a", V1, True),
         ("get a", V2, False),
+        ("GET a", None, False),
+        ("MGET a x", None, False),
         ("GETRANGE a 0 1", text("on"), False),
         ("GET", b"-ERR x\r\n", True),
     ],
