@@ -135,8 +135,8 @@ def test_a_setting_that_is_shown_is_compared_in_the_form_it_is_shown_in() -> Non
 
 
 def test_identity() -> None:
-    xml = b"<row>\n  <system_identifier>7711575705293830809</system_identifier>\n</row>"
-    row = body(b"42", b"2026-01-01 00:00:00+00", xml, b"2026-01-01", b"150004", b"f")
+    start, system = b"2026-01-01 00:00:00+00", b"7711575705293830809"
+    row = body(b"42", start, system, b"2026-01-01", b"150004", b"f")
     found = fingerprint.read_identity([row])
     assert found == Identity(
         42, "2026-01-01 00:00:00+00", "7711575705293830809", "2026-01-01", 150004, False
