@@ -1,6 +1,7 @@
 """The proxy as users run it: a child process with a YAML file."""
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -84,6 +85,11 @@ class Backstay:
     def log_text(self) -> str:
         """All it has logged."""
         return (self.folder / "backstay.log").read_text(errors="replace")
+
+    def logged(self, event: str, field: str) -> set[Any]:
+        """The values of a field over all log lines with that event."""
+        lines = [json.loads(line) for line in self.log_text().splitlines() if line[:1] == "{"]
+        return {line.get(field) for line in lines if line["event"] == event}
 
     def _ports(self) -> list[int]:
         routes = [*self.config.get("postgres", []), *self.config.get("redis", [])]

@@ -4,13 +4,15 @@ Whole; sent one byte at a time; and with both sides of the upstream link sliced,
 message boundary falls into the middle of some read.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from proxy.demo.cutter import FlowPlan, Plan, Target
 from proxy.demo.servers import PostgresServer
+from tests import wire
 from tests.corpus import schema
 from tests.corpus.model import Exchange, masked, play
 from tests.corpus.postgres import EXCHANGES
@@ -115,3 +117,28 @@ def test_sliced_upstream(
     received_bytes = sum(map(len, direct[subject.name]))
     small = max(received_bytes, subject.sent_bytes) <= SMALL_BYTES
     check(subject, direct, corpus_connection, sliced[1 if small else SLICE_BYTES])
+
+
+@pytest.mark.parametrize("way", ["terminate", "fin"])
+def test_no_session_outlives_its_client(
+    corpus_connection: "psycopg.Connection[Any]",
+    make_backstay: Callable[..., Backstay],
+    postgres: PostgresServer,
+    way: str,
+) -> None:
+    """After each exchange the client leaves; the proxy must see it, whatever came before."""
+    proxy = make_backstay(postgres=[{"upstream": f"postgresql://127.0.0.1:{postgres.port}/app"}])
+    names: dict[int, str] = {}
+    for number, subject in enumerate(EXCHANGES, start=1):
+        names[number] = subject.name
+        schema.reset(corpus_connection, subject)
+        with PgWire.session(("127.0.0.1", proxy.port()), **subject.parameters) as client:
+            play(client, subject)
+            if way == "terminate" and not subject.ends:
+                client.send(wire.TERMINATE)
+    # Sessions are numbered as they come, and these came one after the other.
+    deadline_s = time.monotonic() + 5
+    while left := set(names) - proxy.logged("disconnected", "session"):
+        if time.monotonic() > deadline_s:
+            pytest.fail(f"still there: {sorted(names[number] for number in left)}")
+        time.sleep(0.05)
