@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.redis.protocol import cacheable
 from proxy.redis.protocol.values import Value, as_dict
 
 # How a command travels: the low three bits of a route.
@@ -27,6 +28,9 @@ KIND_MASK: Final = 7
 WRITES: Final = 8  # to the keys that `write_keys` names
 OPAQUE: Final = 16  # to keys nobody can name in advance
 FLUSHES: Final = 32  # to every key, perhaps of every database
+EFFECTS: Final = WRITES | OPAQUE | FLUSHES
+CACHEABLE: Final = 64  # a read the cache may answer
+ONE_KEY: Final = 128  # writes its first argument and nothing else
 
 READONLY: Final = 1
 WRITE: Final = 2
@@ -45,6 +49,7 @@ _FLAG_NAMES: Final = {
     b"no_auth": NO_AUTH,
     b"no-auth": NO_AUTH,
 }
+_SPREADING: Final = frozenset(b"MOVE COPY".split())  # into other databases
 _LETTERS_MAX: Final = 32  # a longer name is no command's
 
 _SESSION_NAMES: Final = frozenset(b"HELLO AUTH SELECT CLIENT RESET QUIT".split())
@@ -194,6 +199,10 @@ class CommandTable:
         effect = _effect_of(upper, command)
         if not effect and upper == b"XGROUP":
             effect = WRITES  # a container: the flags and keys stand at its subcommands
+        if command is not None and effect == WRITES and _writes_first_only(command):
+            effect |= ONE_KEY
+        if upper in cacheable.COMMANDS:
+            effect |= CACHEABLE
         return _kind_of(upper, command, self.complete) | effect
 
 
@@ -225,6 +234,12 @@ def _effect_of(upper: bytes, command: Command | None) -> int:
         named = all(spec.index or spec.keyword for spec in command.keys if spec.writes)
         return WRITES if command.keys and (named or upper == b"SORT") else OPAQUE
     return 0
+
+
+def _writes_first_only(command: Command) -> bool:
+    specs = command.keys
+    plain = len(specs) == 1 and specs[0].index == 1 and not specs[0].keyword
+    return plain and specs[0].last == 0 and not specs[0].numkeys and command.name not in _SPREADING
 
 
 def table_from_reply(reply: Value, fallback: CommandTable) -> CommandTable | None:

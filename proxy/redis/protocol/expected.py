@@ -51,6 +51,13 @@ class Expected:
     deadline_s: float | None = None
     attempts: int = 1
     canned: bytes | None = None
+    release: Callable[[], None] | None = None  # called once: answered, or given up
+
+    def let_go(self) -> None:
+        """Calls `release`, once."""
+        release, self.release = self.release, None
+        if release is not None:
+            release()
 
 
 SUBSCRIBING: Final = {b"SUBSCRIBE": 0, b"PSUBSCRIBE": 1, b"SSUBSCRIBE": 2}
@@ -156,6 +163,7 @@ class ExclusiveState:
         if not self.expected:
             return True
         entry = self.expected.popleft()
+        entry.let_go()
         failed = frame[:1] in (b"-", b"!")
         if entry.sort is Sort.EXEC:
             _apply_queued(frame, entry.queued or [], session)
@@ -219,6 +227,8 @@ class ExclusiveState:
             self._decide(entry, phase, _Context(table, why, given, later_write))
             if _kind_of(entry, table) is not Kind.READ and phase is not Phase.UNSENT:
                 later_write = later_write or entry.sort not in (Sort.OWN, Sort.SUBSCRIPTION)
+            if entry.canned is not None:
+                entry.let_go()
             if entry.sort is not Sort.OWN and not (entry.muted and entry.canned is not None):
                 outcome.append(entry)
         self.expected.clear()

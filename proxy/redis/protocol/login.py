@@ -137,6 +137,15 @@ def _refusal(value: ErrorReply, wire: bytes) -> ProxyError:
     return UpstreamRefused(f"the upstream refused the login: {code}", Reason.LOGIN_REFUSED, wire)
 
 
+def server_version(greeting: Greeting) -> tuple[int, int, int]:
+    """The version from a HELLO reply; (0, 0, 0) if it does not say."""
+    version = greeting.server.get(b"version")
+    found = re.match(rb"(\d+)\.(\d+)(?:\.(\d+))?", version) if isinstance(version, bytes) else None
+    if found is None:
+        return (0, 0, 0)
+    return (int(found[1]), int(found[2]), int(found[3] or 0))
+
+
 def parse_hello(args: list[bytes]) -> Hello | bytes:
     """A client's HELLO (its whole argument list), or the error line Redis answers it with."""
     if len(args) == 1:

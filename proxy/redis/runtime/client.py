@@ -13,21 +13,31 @@ from proxy.core.errors import LimitExceeded, PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.net.listen import is_local
 from proxy.redis.protocol import say
-from proxy.redis.protocol.commands import BULK, DATA, KIND_MASK, MAYBE_BLOCKING
+from proxy.redis.protocol.commands import (
+    BULK,
+    CACHEABLE,
+    DATA,
+    EFFECTS,
+    KIND_MASK,
+    MAYBE_BLOCKING,
+    ONE_KEY,
+)
 from proxy.redis.protocol.framing import EMPTY, INLINE, CommandScanner
 from proxy.redis.protocol.inline import split_inline
 from proxy.redis.protocol.login import protocol_error_line
 from proxy.redis.protocol.session_state import Broken, ReplyMode, SessionState
-from proxy.redis.protocol.values import encode_command, split_args
+from proxy.redis.protocol.values import encode_command, first_arg, split_args
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.blocking import is_blocking
 from proxy.redis.runtime.dispatch import handle_special, intervene
+from proxy.redis.runtime.guard import Guard
 from proxy.redis.runtime.options import AuthMethod
 
 if TYPE_CHECKING:
     from proxy.redis.runtime.exclusive import ExclusiveSession
     from proxy.redis.runtime.lane import Lane
     from proxy.redis.runtime.partition import Partition
+    from proxy.redis.runtime.reads import CachedReads
     from proxy.redis.runtime.route import RedisRoute
 
 WRITE_HIGH_BYTES = 1024 * 1024
@@ -74,6 +84,7 @@ class ClientConnection(asyncio.Protocol):
         self.lane: Lane | None = None
         self.partition: Partition | None = None
         self.exclusive: ExclusiveSession | None = None
+        self.reads: CachedReads | None = None  # None: not in a partition, or nothing is cached
         self.session = SessionState(None, route.options.db, authenticated=True)
         self._inflight_bytes = 0
         self._limits = route.options.limits
@@ -91,6 +102,8 @@ class ClientConnection(asyncio.Protocol):
         self._last: bytes | None = None  # last words, once all is answered
         self._pauses: set[str] = set()
         self._slow = False
+        self._at_rest = False  # nothing buffered, owed or special: a hit may answer at once
+        self._clock = route.loop.time
 
     # -- asyncio.Protocol ------------------------------------------------------------------
 
@@ -111,6 +124,14 @@ class ClientConnection(asyncio.Protocol):
         self.session = SessionState(credential, options.db, authenticated=passes)
 
     def data_received(self, chunk: bytes) -> None:
+        if self._at_rest:
+            assert self.reads is not None
+            assert self.transport is not None
+            reply = self.reads.reader.hit(chunk, self._clock())
+            if reply is not None:
+                self.transport.write(reply)
+                return
+            self._at_rest = False
         if self._waiting or self.busy or self._stalled is not None or self._last is not None:
             self._read_ahead(chunk)
             return
@@ -127,7 +148,8 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # What was asked before the client's half-close is still answered, as Redis mostly does.
-        if self._marks or self.inflight or self.busy:
+        waits = self.reads is not None and self.reads.waiting
+        if self._marks or self.inflight or self.busy or waits:
             self._end(b"")
             return True
         return False
@@ -171,6 +193,19 @@ class ClientConnection(asyncio.Protocol):
                     self._check_slow()
         if self._last is not None and not self._marks:
             self._finish()
+        elif not self._buf and not self.inflight:
+            self._rest()
+
+    def _rest(self) -> None:
+        reads, session = self.reads, self.session
+        self._at_rest = (
+            reads is not None
+            and not reads.waiting
+            and not (self.busy or self._waiting or self._chunks or self.closed)
+            and self.exclusive is None
+            and session.reply_mode is ReplyMode.ON
+            and session.broken is Broken.NO
+        )
 
     def finished(self, batch: Batch) -> None:
         self.inflight -= 1
@@ -284,40 +319,80 @@ class ClientConnection(asyncio.Protocol):
 
     def _shared_run(self) -> bool:
         """Batches ordinary commands. False if what follows has to wait for the replies."""
+        session = self.session
+        plain = session.authenticated and session.reply_mode is ReplyMode.ON
+        if plain and session.broken is Broken.NO:
+            if self.partition is None:
+                self._enter_partition()
+            reads = self.reads if self.reads is not None and self.reads.is_usable else None
+            if reads is not None and self._route_at(self._at) & CACHEABLE:
+                return self._cached_run(reads)
+            if reads is not None and reads.waiting:
+                return False
+            at, kind, guard = self._gather(reads is not None)
+            if at > self._at:
+                return self._submit_run(at, kind, guard)
+        if self.inflight or (self.reads is not None and self.reads.waiting):
+            return False
+        self._special()
+        return True
+
+    def _route_at(self, at: int) -> int:
+        """The route of the command at a mark; 0 for those without a name."""
+        name_start = self._marks[at + 1]
+        if name_start < 0:
+            return 0
+        return self.route.table.route(self._buf[name_start : self._marks[at + 2]])
+
+    def _cached_run(self, reads: "CachedReads") -> bool:
+        """Reads through the cache, up to the first other command. False: one has to wait."""
         marks, buf, at = self._marks, self._buf, self._at
         table = self.route.table
-        routes = table.routes
-        bulk_from = self._limits.bulk_command_bytes
-        first, kind = at, DATA
-        plain = self.session.authenticated and self.session.reply_mode is ReplyMode.ON
-        plain = plain and self.session.broken is Broken.NO
-        end = len(marks)
-        while at < end and plain:
-            name_start = marks[at + 1]
-            if name_start < 0:
+        while at < len(marks) and marks[at + 1] >= 0:
+            if not table.route(buf[marks[at + 1] : marks[at + 2]]) & CACHEABLE:
                 break
-            name = buf[name_start : marks[at + 2]]
+            if not reads.read(buf[marks[at] : marks[at + 3]]):
+                self._at = at
+                return False
+            at += 4
+        self._at = at
+        return True
+
+    def _gather(self, cached: bool) -> tuple[int, int, Guard | None]:
+        """(mark where the run ends, DATA or BULK, guard of its writes) of the run at `_at`."""
+        marks, buf, at = self._marks, self._buf, self._at
+        table = self.route.table
+        routes, guards = table.routes, self.route.caches is not None
+        bulk_from = self._limits.bulk_command_bytes
+        first, end, kind = at, len(marks), DATA
+        guard: Guard | None = None
+        while at < end and marks[at + 1] >= 0:
+            name_end, stop = marks[at + 2], marks[at + 3]
+            name = buf[marks[at + 1] : name_end]
             route = routes.get(name)
             if route is None:
                 route = table.route(name)
             this = route & KIND_MASK
             if this > BULK:
-                if this != MAYBE_BLOCKING or is_blocking(split_args(buf, marks[at], marks[at + 3])):
+                if this != MAYBE_BLOCKING or is_blocking(split_args(buf, marks[at], stop)):
                     break
                 this = DATA
-            if this == BULK or marks[at + 3] - marks[at] > bulk_from:
+            if cached and route & CACHEABLE:
+                break
+            if this == BULK or stop - marks[at] > bulk_from:
                 if at > first and kind == DATA:
                     break
                 kind = BULK
+            if guards and route & EFFECTS and stop > name_end + 2:
+                guard = guard or Guard(self)
+                if route & ONE_KEY and self.route.guards_simply:
+                    guard.add_key(first_arg(buf, name_end))
+                else:
+                    guard.add(route, split_args(buf, marks[at], stop))
             at += 4
-        if at > first:
-            return self._submit_run(at, kind)
-        if self.inflight:
-            return False
-        self._special()
-        return True
+        return at, kind, guard
 
-    def _submit_run(self, at: int, kind: int) -> bool:
+    def _submit_run(self, at: int, kind: int, guard: Guard | None) -> bool:
         """Sends the commands up to the mark `at`. False if they need another lane first."""
         lane = self.lane
         if lane is None or not self.inflight:
@@ -329,7 +404,11 @@ class ClientConnection(asyncio.Protocol):
         buf = self._buf
         data = buf if start == 0 and stop == len(buf) else buf[start:stop]
         self._at = at
-        self.send(lane, Batch(self, data, (at - first) >> 2))
+        batch = Batch(self, data, (at - first) >> 2)
+        if guard is not None:
+            guard.begin()
+            batch.release = guard.end
+        self.send(lane, batch)
         return True
 
     def send(self, lane: "Lane", batch: Batch) -> None:
@@ -381,11 +460,41 @@ class ClientConnection(asyncio.Protocol):
         if not self.session.mutes():
             self.deliver(line)
 
-    def one_batch(self, data: bytes, *, bulk: bool) -> None:
+    def one_batch(self, data: bytes, args: list[bytes], *, bulk: bool) -> None:
         """Sends one command by itself, its reply dropped if the client wants none."""
         self.lane = self.lane_for(bulk)
         taker = self.mute if self.session.mutes() else self
-        self.send(self.lane, Batch(taker, data, 1))
+        batch = Batch(taker, data, 1)
+        guard = self.guard_of(args)
+        if guard is not None:
+            guard.begin()
+            batch.release = guard.end
+        self.send(self.lane, batch)
+
+    def guard_of(self, args: list[bytes]) -> Guard | None:
+        """The guard of one command, if it may change something that is cached."""
+        route = self.route.table.route(args[0])
+        if self.route.caches is None or not route & EFFECTS:
+            return None
+        guard = Guard(self)
+        guard.add(route, args)
+        return guard
+
+    def fence(self) -> None:
+        """W4: this client wrote keys nobody knows; its hits wait for the tracking link."""
+        if self.reads is not None and not self.reads.closed:
+            self.reads.tracker.write(self.reads.reader.fence(self._clock()))
+
+    def hold_on(self) -> None:
+        """Commands wait until `go_on`."""
+        self.busy = True
+
+    def go_on(self) -> None:
+        """Undoes `hold_on`."""
+        self.busy = False
+        self._waiting = True
+        if not self.closed:
+            self.flush()
 
     def work(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Runs a task for the current command; commands behind it wait for its end."""
@@ -400,17 +509,19 @@ class ClientConnection(asyncio.Protocol):
         try:
             await coroutine
         finally:
-            self.busy = False
-            self._waiting = True
-            if not self.closed:
-                self.flush()
+            self.go_on()
 
     def lane_for(self, bulk: bool) -> "Lane":
         """The lane of this client's user, database and version."""
         if self.partition is None:
-            self.partition = self.route.partition(self.session.credential, self.session.db)
-            self.partition.enter()
+            self._enter_partition()
+        assert self.partition is not None
         return self.partition.lane(self.session.resp, bulk)
+
+    def _enter_partition(self) -> None:
+        session = self.session
+        self.partition = self.route.partition(session.credential, session.db)
+        self.reads = self.partition.enter(self)
 
     def wait(self) -> None:
         """What is left to do goes on at the next flush."""
@@ -423,6 +534,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _leave_partition(self) -> None:
         partition, self.partition = self.partition, None
+        if self.reads is not None:
+            self.reads.close()
+            self.reads = None
         if partition is not None:
             partition.leave()
 
@@ -435,9 +549,12 @@ class ClientConnection(asyncio.Protocol):
     def _end(self, line: bytes) -> None:
         if self._last is None:
             self._last = line
+            self._at_rest = False
             self.pause("ending")
 
     def _finish(self) -> None:
+        if self.reads is not None and self.reads.waiting:
+            return
         if self.inflight or self.busy or (self.exclusive is not None and self.exclusive.owes):
             return
         if self.transport is not None and self._last:

@@ -43,9 +43,9 @@ def handle_special(client: "ClientConnection", data: bytes, args: list[bytes]) -
     kind = client.route.table.route(args[0]) & KIND_MASK
     if kind in (DATA, BULK):
         large = len(data) > client.route.options.limits.bulk_command_bytes
-        client.one_batch(data, bulk=kind == BULK or large)
+        client.one_batch(data, args, bulk=kind == BULK or large)
     elif kind == MAYBE_BLOCKING and not is_blocking(args):
-        client.one_batch(data, bulk=False)
+        client.one_batch(data, args, bulk=False)
     elif kind == SESSION:
         session_commands.handle(client, data, args)
     elif kind in (EXCLUSIVE, MAYBE_BLOCKING):

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from proxy.core.errors import ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.redis.protocol import say
+from proxy.redis.protocol.commands import EFFECTS
 from proxy.redis.protocol.expected import ExclusiveState, Expected, LossTerms, Sort
 from proxy.redis.protocol.login import LinkIdentity, hello_reply
 from proxy.redis.protocol.restore import introduce, restore
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.blocking import block_s, with_remaining
+from proxy.redis.runtime.guard import Guard
 from proxy.redis.runtime.options import Replay
 from proxy.redis.runtime.upstream import UpstreamLink
 
@@ -105,12 +107,14 @@ class ExclusiveSession:
         self._heard_s = 0.0
         self._stream_head = b""
         self._stream_shown = False
+        self._queue_guard: Guard | None = None  # of the writes queued since MULTI
 
     # -- beginning ---------------------------------------------------------------------------
 
     async def begin(self, data: bytes, args: list[bytes]) -> None:
         """Takes a link and sends the command that needs it; says why not, if there is none."""
         client = self.client
+        client.lane_for(bulk=False)  # enters the partition, whose cache has to hear of writes
         try:
             link = await client.route.pool.take(self._identity())
         except UpstreamRefused as error:
@@ -147,9 +151,11 @@ class ExclusiveSession:
 
     def forward(self, data: bytes, args: list[bytes], *, blocking: bool = False) -> Expected:
         """Sends a command on the link and notes what is due for it."""
-        now_s = self._loop.time()
-        muted = self.client.session.mutes()
+        client, now_s = self.client, self._loop.time()
+        muted = client.session.mutes()
         entry = self.state.sent(data, args, muted=muted, blocking=blocking)
+        if client.route.caches is not None:
+            self._guard(entry, args)
         timeout_s = self._options.command_timeout_s
         if entry.sort in (Sort.BLOCKING, Sort.WAIT):
             blocked_s = block_s(args)
@@ -159,6 +165,29 @@ class ExclusiveSession:
         if self.link is not None:
             self.link.write(data)
         return entry
+
+    def _guard(self, entry: Expected, args: list[bytes]) -> None:
+        """Tells the caches of writes: when sent, when answered; queued ones with their EXEC."""
+        if entry.sort is Sort.MULTI:
+            self._queue_guard = Guard(self.client, any_database=True)
+            return
+        route = self.client.route.table.route(args[0])
+        if entry.sort is Sort.QUEUED:
+            if route & EFFECTS and self._queue_guard is not None:
+                self._queue_guard.add(route, args)
+            return
+        guard = self._queue_guard if entry.sort is Sort.EXEC else None
+        if guard is None:
+            if not route & EFFECTS:
+                return
+            guard = Guard(self.client, any_database=True)
+            guard.add(route, args)
+        if entry.sort is Sort.BLOCKING:
+            # No barrier for a wait that may take hours: what it took is dropped when it is told.
+            entry.release = guard.at_once
+            return
+        guard.begin()
+        entry.release = guard.end
 
     def answer(self, line: bytes) -> None:
         """A reply of the proxy's own, in its turn."""
@@ -229,6 +258,8 @@ class ExclusiveSession:
         if link is None:
             return
         link.owner = None
+        for entry in self.state.expected:
+            entry.let_go()
         if self.state.expected or self.state.opaque:
             link.abort(Reason.CLIENT_CLOSED, "the client hung up")
         else:
@@ -270,6 +301,8 @@ class ExclusiveSession:
         client = self.client
         client.route.link_lost("exclusive", link, len(self.state.expected))
         if client.closed:
+            for entry in self.state.expected:
+                entry.let_go()
             return
         if link.streaming and self._stream_shown:
             client.close_for(Reason.RESULT_INTERRUPTED)
@@ -353,6 +386,7 @@ class ExclusiveSession:
         client = self.client
         client.exclusive = None
         for entry in outcome:
+            entry.let_go()
             if not entry.muted:
                 client.deliver(entry.canned or say.upstream_down(why))
 

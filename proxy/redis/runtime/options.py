@@ -7,6 +7,7 @@ from enum import Enum
 
 from proxy.net.dial import Address, TlsOptions
 from proxy.net.keepalive import Keepalive
+from proxy.redis.protocol.actions import CacheOptions
 from proxy.redis.protocol.login import DEFAULT_USER, Credential
 
 
@@ -69,6 +70,7 @@ class RouteOptions:
     ping_s: float = 5.0
     backoff_shortest_s: float = 0.02
     backoff_longest_s: float = 2.0
+    cache: CacheOptions | None = None  # None: nothing is cached
     limits: Limits = field(default_factory=Limits)
 
     def upstream_credential(self, given: Credential) -> Credential:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from proxy.redis.protocol.login import Credential, LinkIdentity
 from proxy.redis.runtime.lane import Lane
+from proxy.redis.runtime.reads import CachedReads
+from proxy.redis.runtime.tracking import Tracker
 
 if TYPE_CHECKING:
+    from proxy.redis.runtime.client import ClientConnection
     from proxy.redis.runtime.route import RedisRoute
 
 
@@ -21,6 +24,10 @@ class Partition:
         self.clients = 0
         self._route = route
         self._lanes: dict[tuple[int, bool], Lane] = {}
+        self.tracker: Tracker | None = None
+        if route.caches is not None:
+            cache = route.caches.partition(credential, db)
+            self.tracker = Tracker(route, cache, LinkIdentity(credential, db, 3))
 
     def lane(self, resp: int, bulk: bool) -> Lane:
         """The lane of a RESP version and weight."""
@@ -37,11 +44,16 @@ class Partition:
     def lanes(self) -> list[Lane]:
         return list(self._lanes.values())
 
-    def enter(self) -> None:
-        """One more client."""
+    def enter(self, client: "ClientConnection") -> CachedReads | None:
+        """One more client; its way to the cache, if there is one."""
         self.clients += 1
         for lane in self._lanes.values():
             lane.clients = self.clients
+        tracker, caches = self.tracker, self._route.caches
+        if tracker is None or caches is None:
+            return None
+        tracker.open()
+        return CachedReads(client, caches.reader(tracker.cache, client.session.resp), tracker)
 
     def leave(self) -> None:
         """One client less."""
@@ -54,6 +66,8 @@ class Partition:
         """Deadlines and idle ends of the lanes."""
         for lane in self._lanes.values():
             lane.sweep(now_s)
+        if self.tracker is not None:
+            self.tracker.tick(now_s)
 
     @property
     def is_idle(self) -> bool:
@@ -61,6 +75,10 @@ class Partition:
         return not self.clients and all(lane.is_idle for lane in self._lanes.values())
 
     def close(self) -> None:
-        """Ends every lane."""
+        """Ends every lane, and the cache."""
         for lane in self._lanes.values():
             lane.close()
+        if self.tracker is not None and self._route.caches is not None:
+            self.tracker.close()
+            self._route.caches.discard(self.credential, self.db)
+            self.tracker = None

@@ -19,6 +19,7 @@ from proxy.redis.protocol import say
 from proxy.redis.protocol.command_table import fallback_table
 from proxy.redis.protocol.commands import table_from_reply
 from proxy.redis.protocol.login import Credential
+from proxy.redis.protocol.partitions import Partitions
 from proxy.redis.protocol.values import decode, encode_command
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.client import ClientConnection
@@ -29,7 +30,7 @@ from proxy.redis.runtime.partition import Partition
 from proxy.redis.runtime.pool import ExclusivePool
 from proxy.redis.runtime.upstream import UpstreamLink
 
-SWEEP_S = 0.1
+SWEEP_S = 0.05
 CLIENT_ID_FIRST = 1 << 40  # virtual ids: far from the server's own, exact in a JSON number
 
 
@@ -76,6 +77,11 @@ class RedisRoute:
         self.pool = ExclusivePool(self)
         self.clients: dict[int, ClientConnection] = {}
         self.stopping = False
+        self.caches: Partitions | None = None
+        if options.cache is not None:
+            self.caches = Partitions(options.cache, self.rng.random)
+        # Where nothing is served stale, locks and counters need not be told from other writes.
+        self.guards_simply = options.cache is None or options.cache.stale_max_s <= 0
         limits = options.limits
         self._partitions: dict[tuple[Credential | None, int], Partition] = {}
         self._dials = RateLimit(limits.dials_per_s, limits.dials_burst)
@@ -124,6 +130,7 @@ class RedisRoute:
         for key, partition in list(self._partitions.items()):
             partition.sweep(now_s)
             if partition.is_idle:
+                partition.close()
                 del self._partitions[key]
         for client in list(self.clients.values()):
             if client.exclusive is not None:
@@ -186,6 +193,13 @@ class RedisRoute:
                 raise LimitExceeded("too many users and databases at once", Reason.LIMIT)
             partition = self._partitions[key] = Partition(self, credential, db)
         return partition
+
+    def fence_all(self) -> None:
+        """W4 for a write whose keys nobody declared: all hits wait for their tracking link."""
+        assert self.caches is not None
+        by_cache = {p.tracker.cache: p.tracker for p in self._partitions.values() if p.tracker}
+        for cache, data in self.caches.fence_all(self.loop.time()):
+            by_cache[cache].write(data)
 
     @property
     def partitions(self) -> list[Partition]:

@@ -43,7 +43,7 @@ def handle(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:
 
 
 def _pass(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:
-    client.one_batch(data, bulk=False)
+    client.one_batch(data, args, bulk=False)
 
 
 def _quit(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:
@@ -135,7 +135,7 @@ async def _change_version(client: "ClientConnection", data: bytes, hello: Hello)
         return
     if not greeting.hello:
         # No password yet, or a server without HELLO: the upstream's own words.
-        client.one_batch(data, bulk=False)
+        client.one_batch(data, [b"HELLO"], bulk=False)
         return
     _welcome(client, hello, resp, greeting)
 
@@ -217,7 +217,7 @@ def _isolate(client: "ClientConnection", data: bytes, args: list[bytes]) -> None
 
 
 def _pass_slowly(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:
-    client.one_batch(data, bulk=True)
+    client.one_batch(data, args, bulk=True)
 
 
 def _client_setname(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:

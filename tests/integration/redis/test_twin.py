@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.demo.servers import RedisServer
+from proxy.redis.protocol.actions import CacheOptions
 from tests.corpus.redis import DEBUG_PROTOCOL, GROUPS, Case
 from tests.integration.redis.conftest import MakeRoute
 from tests.integration.redis.wire import AsyncWire
@@ -32,12 +33,13 @@ def test_the_corpus_is_large_enough() -> None:
     assert len(names) >= 180
 
 
+@pytest.mark.parametrize("cache", [None, CacheOptions()], ids=["uncached", "cached"])
 @pytest.mark.parametrize("resp", [2, 3])
 async def test_same_bytes_one_command_at_a_time(
-    resp: int, make_redis: MakeRedis, make_route: MakeRoute
+    resp: int, cache: CacheOptions | None, make_redis: MakeRedis, make_route: MakeRoute
 ) -> None:
     twins = [make_redis(settings=SETTINGS) for _ in range(2)]
-    routed = await make_route(twins[1].port)
+    routed = await make_route(twins[1].port, cache=cache)
     direct = await AsyncWire.connect("127.0.0.1", twins[0].port)
     through = await AsyncWire.connect("127.0.0.1", routed.port)
     different = []
@@ -45,6 +47,7 @@ async def test_same_bytes_one_command_at_a_time(
         for wire in (direct, through):
             await wire.ask("HELLO", resp)
         for case in group:
+            # Twice the same read: the second is served from the cache, where there is one.
             expected, got = await answer(direct, case), await answer(through, case)
             same = expected == got if case.exact else expected[0][:1] == got[0][:1]
             if not same:
@@ -55,12 +58,13 @@ async def test_same_bytes_one_command_at_a_time(
         await wire.close()
 
 
+@pytest.mark.parametrize("cache", [None, CacheOptions()], ids=["uncached", "cached"])
 @pytest.mark.parametrize("resp", [2, 3])
 async def test_same_bytes_in_pipelines(
-    resp: int, make_redis: MakeRedis, make_route: MakeRoute
+    resp: int, cache: CacheOptions | None, make_redis: MakeRedis, make_route: MakeRoute
 ) -> None:
     twins = [make_redis(settings=SETTINGS) for _ in range(2)]
-    routed = await make_route(twins[1].port)
+    routed = await make_route(twins[1].port, cache=cache)
     direct = await AsyncWire.connect("127.0.0.1", twins[0].port)
     through = await AsyncWire.connect("127.0.0.1", routed.port)
     for name, group in GROUPS.items():
