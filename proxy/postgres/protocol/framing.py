@@ -30,12 +30,19 @@ EVERY_REPLY = _interest(bytes(code for code in range(256) if code not in b"Dd"))
 FEW_REPLIES = _interest(b"ZENSAGHWVvKR")
 
 
-def scan(chunk: bytes, pos: int, interest: bytes, marks: list[Mark]) -> tuple[int, int]:
+def scan(
+    chunk: bytes,
+    pos: int,
+    interest: bytes,
+    marks: list[Mark],
+    reason: Reason = Reason.UPSTREAM_PROTOCOL,
+) -> tuple[int, int]:
     """Offset after the last whole message in chunk[pos:], and how many messages had no mark.
 
     Appends a mark for each whole message whose type is in `interest` (a table of 256 flags).
     The caller keeps chunk[offset:] and puts the next bytes behind it.
-    Raises PeerProtocolError if a length field is below 4 or above the server's own limit.
+    Raises PeerProtocolError with `reason` if a length field is below 4 or above the server's own
+    limit; what stands before it is marked.
     """
     unmarked = 0
     end = len(chunk)
@@ -44,7 +51,7 @@ def scan(chunk: bytes, pos: int, interest: bytes, marks: list[Mark]) -> tuple[in
         kind, size = _header(chunk, pos)
         stop = pos + size + 1
         if size < 4 or size > MESSAGE_BYTES_MAX:
-            raise PeerProtocolError(f"invalid message length {size}", Reason.UPSTREAM_PROTOCOL)
+            raise PeerProtocolError(f"invalid message length {size}", reason)
         if stop > end:
             break
         if interest[kind]:
@@ -55,7 +62,7 @@ def scan(chunk: bytes, pos: int, interest: bytes, marks: list[Mark]) -> tuple[in
     return pos, unmarked
 
 
-def whole_bytes(chunk: bytes, pos: int = 0) -> int:
+def whole_bytes(chunk: bytes, pos: int = 0, reason: Reason = Reason.UPSTREAM_PROTOCOL) -> int:
     """Size in bytes of the message that starts at pos, 0 while its header is incomplete.
 
     Raises PeerProtocolError like scan().
@@ -64,5 +71,5 @@ def whole_bytes(chunk: bytes, pos: int = 0) -> int:
         return 0
     _, size = _header(chunk, pos)
     if size < 4 or size > MESSAGE_BYTES_MAX:
-        raise PeerProtocolError(f"invalid message length {size}", Reason.UPSTREAM_PROTOCOL)
+        raise PeerProtocolError(f"invalid message length {size}", reason)
     return int(size) + 1

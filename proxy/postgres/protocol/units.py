@@ -280,11 +280,6 @@ class Gatherer:
         """True while the client has sent a part of a unit only."""
         return self._open is not None or self._raw_left > 0
 
-    def drop(self) -> None:
-        """Forget the unit being gathered (it is being answered without its rest)."""
-        self._gathered.clear()
-        self._open = None
-
     # -- cutting
 
     def _opened(self) -> Unit:
