@@ -1,4 +1,4 @@
-"""Field TTLs (Redis 7.4, Valkey 9): a field that ended is not served, whatever the server pushes."""
+"""Field TTLs (Redis 7.4, Valkey 9): a field that ended is not served, whatever is pushed."""
 
 from collections.abc import Iterator
 
