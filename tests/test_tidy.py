@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES_MAX = 500
+TEST_FILE_LINES_MAX = 800  # a table of cases may be long; a function may not
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 5
 LINE_MAX = 100
@@ -66,7 +67,7 @@ def dotted(node: ast.expr) -> str:
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=relative)
 def test_sizes(path: Path) -> None:
     lines = len(path.read_text().splitlines())
-    assert lines <= FILE_LINES_MAX
+    assert lines <= (TEST_FILE_LINES_MAX if path in TESTS else FILE_LINES_MAX)
     long = {node.name: length(node) for node in functions(path)}
     assert {name: size for name, size in long.items() if size > FUNCTION_LINES_MAX} == {}
 
