@@ -16,15 +16,14 @@ WORKERS ?= 2
 PYTEST := $(PY) -m pytest
 DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy
 
-.PHONY: help demo test check static quick bench campaign fuzz servers clean
+.PHONY: help demo test check static bench campaign servers clean
 
 help:
 	@echo "make demo      see it work: embedded servers, cut links, 0 errors"
 	@echo "make test      static checks and every test (about ten minutes)"
 	@echo "make check     static checks, unit and property tests (under 90 s)"
 	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy"
-	@echo "make campaign  the long fault campaign with its ledger"
-	@echo "make fuzz      random bytes into the framings until stopped (FUZZ_S seconds)"
+	@echo "make campaign  the fault tests alone: cuts, restarts, outages, the ledger of writes"
 	@echo "make clean     remove .venv and caches"
 
 demo: $(VENV)/.demo
@@ -44,10 +43,11 @@ static: $(VENV)/.dev
 	@$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.dev $(VENV)/.servers
-	@$(PY) -m tests.bench $(BENCH_ARGS)
+	@for file in tests/bench/bench_*.py; do name=$$(basename "$$file" .py); \
+	echo "== $$name"; $(PY) -m "tests.bench.$$name" $(BENCH_ARGS); done
 
 campaign: $(VENV)/.dev $(VENV)/.servers
-	@$(PY) -m tests.faults $(CAMPAIGN_ARGS)
+	@$(PYTEST) tests/faults $(CAMPAIGN_ARGS)
 
 servers: $(VENV)/.servers
 
