@@ -11,11 +11,15 @@ A second signal skips the rest of the drain.
 import asyncio
 import random
 import signal
+import traceback
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import uvloop
 
 from proxy.core.events import Events
+from proxy.core.reasons import Reason
 from proxy.observe import log
 from proxy.service.routes import Routes, unreachable
 from proxy.settings.model import Settings
@@ -40,6 +44,7 @@ def run(
 
 
 async def _serve(settings: Settings, require_upstream: bool, events: Events) -> int:
+    asyncio.get_running_loop().set_exception_handler(partial(_bug, events))
     routes = Routes(settings, events, random.Random())
     if require_upstream:
         missing = await unreachable(settings)
@@ -58,6 +63,14 @@ async def _serve(settings: Settings, require_upstream: bool, events: Events) -> 
         await _stop(routes, settings.drain_s, now)
     events("stopped")
     return 0
+
+
+def _bug(events: Events, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception in a callback: our bug. The loop closes that connection; the others go on."""
+    error = context.get("exception")
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    where = [f"{frame.filename.rpartition('/proxy/')[2]}:{frame.lineno}" for frame in frames[-4:]]
+    events("bug", level="error", reason=Reason.BUG, error=type(error).__name__, where=where)
 
 
 def _on_signals(stop: asyncio.Event, now: asyncio.Event) -> None:

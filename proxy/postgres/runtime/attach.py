@@ -113,7 +113,8 @@ def _learn_again(session: "Session", tags: list[bytes]) -> None:
     state = session.state
     done = iter(tags)
     for unit in session.prologue:
-        binds = [bind for _, bind in unit.executes or ()] or [b""]
+        batch = unit.kind is Kind.BATCH
+        binds = [bind for _, bind in unit.executes or ()] if batch else [b""]
         for script, bind in zip(unit.scripts(), binds, strict=True):
             for statement in script.statements if script is not None else ():
                 state.ran(statement, next(done, b""), bound(bind))

@@ -476,6 +476,10 @@ class Session(asyncio.Protocol):
         except asyncio.CancelledError:
             self._attach_over()
             raise
+        except Exception:  # our bug: it ends this session only, and the task set reports it
+            self._attach_over()
+            self.end_with(say.internal_error(), Reason.BUG)
+            raise
         else:
             self._attach_over()
             self._attached(link)
