@@ -3,6 +3,7 @@
     application ── hop ───────────────── PostgreSQL        direct
     application ── Backstay ── hop ───── PostgreSQL        through Backstay
 
+and the same with Redis (cache_half.py), as far as the proxy serves it.
 Everything is started here and ended here, in the opposite order, also when it is interrupted.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from proxy.demo.binaries import postgres_bin, postgres_has_tls
+from proxy.demo.cache_half import CacheHalf
 from proxy.demo.certificates import make_tls
 from proxy.demo.child import ServerError, scratch_folder
 from proxy.demo.cutter import Cutter, Target
@@ -58,6 +60,7 @@ class Scene:
     striker: Striker
     gate: Gate
     front: Front
+    cache: CacheHalf | None = None
     dashboard: str | None = None
     elapsed_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -132,7 +135,9 @@ async def _build(
     direct = Side("direct", _url(server, hops[0].port))
     ports = Ports.choose(options.usual_ports)
     watch.say("starting Backstay …")
-    front = Front(_settings(options, ports, _url(server, hops[1].port)), ports)
+    cache = CacheHalf(options.seed)
+    settings = _settings(options, ports, _url(server, hops[1].port), cache.through.hop.port)
+    front = Front(settings, ports)
     stack.push_async_callback(asyncio.to_thread, front.close)
     await asyncio.to_thread(front.start)
     user = _user(server)
@@ -141,7 +146,7 @@ async def _build(
     version = await asyncio.to_thread(server.sql, "show server_version")
     by = "over TLS" if server.options.tls else "without TLS (this build has none)"
     gate = Gate(options.anywhere)
-    return Scene(
+    scene = Scene(
         options=options,
         server=server,
         version=f"PostgreSQL {version[0][0].split()[0]} {by}",
@@ -153,6 +158,11 @@ async def _build(
         front=front,
         dashboard=await asyncio.to_thread(front.dashboard),
     )
+    if front.serves(ports.redis):
+        watch.say("starting Redis …")
+        await cache.open(stack)
+        scene.cache = cache
+    return scene
 
 
 def _new_server() -> PostgresServer:
@@ -171,13 +181,19 @@ def _url(server: PostgresServer, port: int) -> str:
     return postgres_url(("127.0.0.1", port), _user(server), "app", **options)
 
 
-def _settings(options: Options, ports: Ports, upstream: str) -> dict[str, Any]:
+def _settings(options: Options, ports: Ports, upstream: str, redis_port: int) -> dict[str, Any]:
     """The proxy's settings file: where to listen, where the upstream is, defaults for the rest."""
     route: dict[str, Any] = {"listen": f"127.0.0.1:{ports.postgres}", "upstream": upstream}
     if options.resilience:
         route["resilience"] = dict(options.resilience)
     return {
         "postgres": [route],
+        "redis": [
+            {
+                "listen": f"127.0.0.1:{ports.redis}",
+                "upstream": f"redis://127.0.0.1:{redis_port}/0",
+            }
+        ],
         "admin": {"listen": f"127.0.0.1:{ports.admin}"},
         "log": {"format": "json"},
         "drain_s": 1,
@@ -198,14 +214,25 @@ async def _run(scene: Scene, watch: Watch, stop: asyncio.Event) -> None:
                 for number in range(WORKERS):
                     worker = Worker(side, number, scene.gate, options.seed)
                     applications.create_task(worker.run(over))
+            if scene.cache is not None:
+                for half, port in zip(scene.cache.sides, _redis_ports(scene), strict=True):
+                    applications.create_task(half.run(port, over))
             async with asyncio.TaskGroup() as strikes:
                 strikes.create_task(striker.run(struck, options.cut_every_s, rng))
+                if scene.cache is not None:
+                    strikes.create_task(scene.cache.strike(struck, options.cut_every_s))
                 await _watch(scene, watch, stop)
                 struck.set()
             over.set()
             bound.reschedule(asyncio.get_running_loop().time() + FINISH_S_MAX)
     except* ServerError as group:
         raise group.exceptions[0] from None
+
+
+def _redis_ports(scene: Scene) -> tuple[int, int]:
+    """Where the two sides of the Redis half connect."""
+    assert scene.cache is not None
+    return scene.cache.direct.hop.port, scene.front.ports.redis
 
 
 async def _watch(scene: Scene, watch: Watch, stop: asyncio.Event) -> None:
@@ -217,6 +244,8 @@ async def _watch(scene: Scene, watch: Watch, stop: asyncio.Event) -> None:
         await pause(stop, TICK_S)
         scene.elapsed_s = clock() - started_s
         scene.counts = scene.front.look()
+        if scene.cache is not None:
+            scene.cache.look()
         if not scene.front.running() and not scene.proxy_died:
             scene.proxy_died = scene.front.last_lines() or "no word in its log"
         watch.tick(scene)
@@ -226,6 +255,8 @@ def _settle(scene: Scene) -> None:
     """Read the ledger from the table, behind the back of both sides."""
     query = "select id, count(*) from gym.visits where via = %s group by id"
     scene.counts = scene.front.look()
+    if scene.cache is not None:
+        scene.cache.look()
     scene.balances = {
         side.name: balance(side.tally, scene.server.sql(query, side.name))
         for side in (scene.direct, scene.through)
@@ -251,6 +282,8 @@ def faults(scene: Scene) -> list[str]:
     ):
         if count:
             found.append(f"{count} writes {what}")
+    if scene.cache is not None:
+        found += scene.cache.faults()
     if scene.options.seconds is not None and scene.elapsed_s >= scene.options.seconds:
         found += _too_little(scene)
     return found

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from proxy.demo.cache_half import READS, ROUND_TRIP_S, CacheHalf, CacheTally
 from proxy.demo.ledger import Balance, Tally
 from proxy.demo.play import Scene
 
@@ -39,16 +40,28 @@ def introduction(scene: Scene, paint: Paint) -> list[str]:
         "  direct            application → links that break → PostgreSQL",
         "  through Backstay  application → Backstay → links that break → PostgreSQL",
         f"Every {every_s:g} s or so both are struck at the same moment in the same way.",
+        *_redis_introduction(scene),
         "",
         "Try it meanwhile:",
         f"  {_psql(scene)} '{scene.url}'",
         f"  tail -f {scene.front.log}",
     ]
+    if scene.cache is not None:
+        lines.append(f"  redis-cli -p {scene.front.ports.redis} get user:1")
     if scene.dashboard:
         lines.append(f"  dashboard: {scene.dashboard}")
     if scene.options.seconds is None:
         lines.append("Ctrl-C ends it.")
     return [*lines, ""]
+
+
+def _redis_introduction(scene: Scene) -> list[str]:
+    if scene.cache is None:
+        return []
+    return [
+        f"And so with Redis, {ROUND_TRIP_S * 1000:.0f} ms away: each request reads one key {READS} "
+        f"times, and {READS} times one that is missing.",
+    ]
 
 
 def _psql(scene: Scene) -> str:
@@ -78,6 +91,7 @@ def panel(scene: Scene, paint: Paint) -> list[str]:
         f"{scene.elapsed_s:.0f}{of}  {paint(errors, BOLD)}  {_strikes(scene)}{last}",
         *_table(scene, paint),
         _done(scene),
+        *(_redis(scene.cache, paint) if scene.cache is not None else ()),
     ]
 
 
@@ -85,7 +99,8 @@ def result(scene: Scene, problems: Sequence[str], paint: Paint) -> list[str]:
     """How it went: counts, the ledger, what was shown and what was not, the verdict."""
     lines = ["", f"{scene.elapsed_s:.0f} s, {_strikes(scene)}: {_kinds(scene)}."]
     lines += [f"Skipped: {text}." for text in scene.striker.skipped]
-    lines += [*_table(scene, paint), _done(scene), ""]
+    lines += [*_table(scene, paint), _done(scene)]
+    lines += [*(_redis(scene.cache, paint) if scene.cache is not None else ()), ""]
     for side, name in ((scene.direct, "direct"), (scene.through, "through Backstay")):
         lines.append(f"Ledger, {name}: {_books(scene.balances[side.name])}.")
     for side, name in ((scene.direct, "direct"), (scene.through, "through Backstay")):
@@ -115,6 +130,23 @@ def _row(tally: Tally, paint: Paint, fine: str) -> str:
     colour = RED if tally.errors else fine
     counts = f"{tally.requests:>14}{tally.statements:>14}{tally.longest_s:>12.1f} s"
     return (paint(errors, colour) if colour else errors) + counts
+
+
+def _redis(cache: CacheHalf, paint: Paint) -> list[str]:
+    heads = ("errors", "requests", "reads", "upstream", "request", "repeated")
+    return [
+        f"{'Redis':<18}" + "".join(f"{head:>14}" for head in heads),
+        f"{'direct':<18}" + _redis_row(cache.direct.tally, paint, ""),
+        f"{'through Backstay':<18}" + _redis_row(cache.through.tally, paint, GREEN),
+    ]
+
+
+def _redis_row(tally: CacheTally, paint: Paint, fine: str) -> str:
+    colour = RED if tally.errors else fine
+    errors = f"{tally.errors:>14}"
+    counts = f"{tally.requests:>14}{tally.reads:>14}{tally.upstream_reads:>14}"
+    times = f"{tally.request_ms:>11.0f} ms{tally.repeat_ms:>11.2f} ms"
+    return (paint(errors, colour) if colour else errors) + counts + times
 
 
 def _strikes(scene: Scene) -> str:

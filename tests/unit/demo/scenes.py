@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from proxy.demo.front import Ports
 from proxy.demo.ledger import balance
 from proxy.demo.play import Options, Scene
 from proxy.demo.workload import Side
@@ -22,6 +23,7 @@ def scene(**options: Any) -> Scene:
     striker = SimpleNamespace(
         done=Counter({"reset": 2, "server restart": 1}), skipped=[], last="reset", links_cut=24
     )
+    front = SimpleNamespace(log=Path("/nowhere/backstay.log"), ports=Ports(6432, 6380, 9127))
     made = Scene(
         options=Options(**{"seconds": 10.0, **options}),
         server=cast("Any", SimpleNamespace(bin=Path("/nowhere"))),
@@ -31,7 +33,7 @@ def scene(**options: Any) -> Scene:
         through=through,
         striker=cast("Any", striker),
         gate=cast("Any", None),
-        front=cast("Any", SimpleNamespace(log=Path("/nowhere/backstay.log"))),
+        front=cast("Any", front),
         elapsed_s=10.1,
         counts=Counter(link_lost=12, restored=12, run_again=1),
     )

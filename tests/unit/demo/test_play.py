@@ -2,6 +2,7 @@
 
 import pytest
 
+from proxy.demo.cache_half import CacheHalf
 from proxy.demo.play import faults
 from tests.unit.demo.scenes import scene, settle
 
@@ -87,3 +88,11 @@ def test_errors_of_the_direct_side_are_no_fault() -> None:
     settle(made)
     assert made.balances["direct"].lost == 1
     assert faults(made) == []
+
+
+def test_the_redis_half_counts() -> None:
+    made = scene()
+    made.cache = CacheHalf(1)
+    assert faults(made) == []
+    made.cache.through.tally.errors = 1
+    assert len(faults(made)) == 1
