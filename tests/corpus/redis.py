@@ -509,8 +509,8 @@ _GROUPS: Final = {
     "server": SERVER,
 }
 
-_PROTOCOL_KINDS: Final = "string integer double null array set map attrib bignum true false verbatim"
-DEBUG_PROTOCOL: Final = tuple(_PROTOCOL_KINDS.split())
+_PROTOCOL_KINDS: Final = "string integer double null array set map attrib bignum true false"
+DEBUG_PROTOCOL: Final = (*_PROTOCOL_KINDS.split(), "verbatim")
 
 
 def _case(line: str) -> Case:

@@ -125,11 +125,8 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, chunk: bytes) -> None:
         if self._at_rest:
-            assert self.reads is not None
-            assert self.transport is not None
-            reply = self.reads.reader.hit(chunk, self._clock())
-            if reply is not None:
-                self.transport.write(reply)
+            chunk = self._hits(chunk)
+            if not chunk:
                 return
             self._at_rest = False
         if self._waiting or self.busy or self._stalled is not None or self._last is not None:
@@ -239,6 +236,35 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
             else:
                 self.transport.close()
+
+    def _hits(self, chunk: bytes) -> bytes:
+        """Answers what is cached from the start of the chunk on; what is left of it.
+
+        Nothing is parsed: a piece that equals a cached request is one, wherever it was cut, as no
+        whole command is the beginning of another. So the cuts may be guesses.
+        """
+        assert self.reads is not None
+        hit, now_s = self.reads.reader.hit, self._clock()
+        reply = hit(chunk, now_s)
+        transport = self.transport
+        assert transport is not None
+        if reply is not None:
+            transport.write(reply)
+            return b""
+        position = 0
+        replies: list[bytes] = []
+        while True:
+            cut = chunk.find(b"\r\n*", position) + 2
+            piece = chunk[position:cut] if cut > 1 else chunk[position:]
+            reply = hit(piece, now_s) if piece else None
+            if reply is None:
+                break
+            replies.append(reply)
+            position += len(piece)
+        if replies:
+            transport.write(b"".join(replies))
+            return chunk[position:]
+        return chunk
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -44,23 +44,25 @@ class ReadWait:
 class DirectRead:
     """Takes the reply to a cacheable read on the data link, and shows it to the cache first."""
 
-    __slots__ = ("_args", "_client", "_parts", "_raw", "_reads")
+    __slots__ = ("_args", "_client", "_raw", "_reads")
 
     def __init__(self, reads: "CachedReads", raw: bytes, args: list[bytes]) -> None:
         self._reads = reads
         self._client = reads.client
         self._raw = raw
         self._args = args
-        self._parts: list[bytes] = []
 
     @property
     def closed(self) -> bool:
         return self._client.closed
 
     def deliver(self, data: bytes) -> None:
-        if not self._reads.closed:
+        reads = self._reads
+        if data.startswith(b"-UPSTREAM"):
+            data = reads.stale(self._raw, self._args) or data
+        elif not reads.closed:
             # Of a reply that streams in parts no part equals what is cached: it is dropped.
-            self._reads.reader.direct(self._raw, self._args, data)
+            reads.reader.direct(self._raw, self._args, data)
         self._client.deliver(data)
 
     def finished(self, batch: Batch) -> None:
@@ -120,10 +122,11 @@ class CachedReads:
             self.waiting += 1
             self.tracker.write(action.write)
             return True
-        stale = self._stale(raw, args, now_s)
-        if stale is not None:
-            client.deliver(stale)
-            return True
+        if not self.waiting and client.lane_for(bulk=False).link is None:
+            stale = self.stale(raw, args)
+            if stale is not None:
+                client.deliver(stale)
+                return True
         return self._bypassed(raw, args)
 
     def _behind_others(self, raw: bytes) -> bool:
@@ -139,13 +142,12 @@ class CachedReads:
         self._to_direct = False
         return self.direct(raw, args)
 
-    def _stale(self, raw: bytes, args: list[bytes], now_s: float) -> bytes | None:
+    def stale(self, raw: bytes, args: list[bytes]) -> bytes | None:
         """What was known when the upstream went away, where the settings allow it."""
-        if not self.tracker.cache.options.stale_max_s or self.waiting or self.tracker.link:
+        cache = self.tracker.cache
+        if not cache.options.stale_max_s or self.tracker.link is not None or self.closed:
             return None
-        if self.client.lane_for(bulk=False).link is not None:
-            return None
-        return self.reader.stale(raw, args, now_s)
+        return self.reader.stale(raw, args, self.client.route.loop.time())
 
     def direct(self, raw: bytes, args: list[bytes]) -> bool:
         """Sends a read on the lane the client is on."""
