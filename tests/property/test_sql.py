@@ -100,7 +100,7 @@ def test_scripts_are_the_sum_of_their_statements(text: str) -> None:
 
 
 # What the server calls a statement → what we may call it.
-_READS = {"select_stmt", "variable_show_stmt", "explain_stmt", "copy_stmt", "declare_cursor_stmt"}
+_READS = {"select_stmt", "variable_show_stmt", "explain_stmt", "copy_stmt"}
 _CONTROL = {"transaction_stmt"}
 _SESSION = {
     "variable_set_stmt",

@@ -70,10 +70,12 @@ class Scope:
         return sum(len(name) + setting.size for name, setting in self.settings.items())
 
     def with_setting(self, name: bytes, setting: Setting) -> "Scope":
-        """This scope after a SET."""
+        """This scope after a SET; the same object when the value is the same."""
         old = self.settings.get(name)
         if name == b"datestyle" and old and old.value and setting.value:
             setting = replace(setting, value=date_style(old.value, setting.value))
+        if old and old.value is not None and old.value == setting.value:
+            return self
         settings = {n: s for n, s in self.settings.items() if n != name}
         settings[name] = setting
         return replace(self, settings=settings)

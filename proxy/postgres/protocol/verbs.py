@@ -257,10 +257,10 @@ def _declare(source: Source) -> Statement:
         return replace(UNREAD, verb="DECLARE")
     hold = any(head[i : i + 2] == [b"with", b"hold"] for i in range(len(head)))
     effects = (*inner.effects, HoldCursor(name)) if hold else inner.effects
-    # The functions run with each FETCH, if ever.
+    # The functions run with each FETCH, if ever. Never again, even when it only reads: outside a
+    # transaction it is an error, inside the wrapper it would be none.
     opaque = Opaque.STRONG if inner.effects else inner.opaque
-    kind = Class.OTHER if hold or inner.effects else inner.kind
-    return Statement(kind, "DECLARE", effects=effects, opaque=opaque, target=name)
+    return Statement(Class.OTHER, "DECLARE", effects=effects, opaque=opaque, target=name)
 
 
 def _fetch(source: Source) -> Statement:

@@ -23,6 +23,13 @@ def test_settings_keep_the_order_they_were_last_set_in() -> None:
     assert scope.size == 4
 
 
+def test_the_same_value_again_changes_nothing() -> None:
+    scope = EMPTY.with_setting(b"a", Setting(b"1", seen=True))
+    assert scope.with_setting(b"a", Setting(b"1", b"SET a = 1")) is scope
+    text = EMPTY.with_setting(b"a", Setting(None, b"SET a = x"))
+    assert text.with_setting(b"a", Setting(None, b"SET a = x")) is not text
+
+
 def test_without_what_is_not_there_is_the_same_scope() -> None:
     scope = with_x(b"1")
     assert scope.without(b"y", b"z") is scope

@@ -53,7 +53,7 @@ def test_what_holds_a_statement_is_what_it_holds() -> None:
         ("EXPLAIN (VERBOSE, ANALYZE 1) DELETE FROM t", Class.WRITE),
         ("COPY (VALUES (1)) TO STDOUT", Class.READ),
         ("COPY (INSERT INTO t VALUES (1) RETURNING a) TO STDOUT", Class.WRITE),
-        ("DECLARE c CURSOR FOR VALUES (1)", Class.READ),
+        ("DECLARE c CURSOR FOR VALUES (1)", Class.OTHER),
         ("DECLARE c CURSOR FOR SELECT nextval('s')", Class.OTHER),
     ):
         assert one(text).kind is kind
