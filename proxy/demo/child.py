@@ -147,13 +147,16 @@ class Child:
         """SIGKILL to the process and all below it, at once, as if the machine had lost power."""
         if self.process is None:
             return
-        family = [self.process.pid, *descendants(self.process.pid)]
-        for pid in family:
+        # The parent is stopped first and killed last: stopped it starts nobody, and while it
+        # exists its children have no reason for last words to their clients.
+        self.process.send_signal(signal.SIGSTOP)
+        family = descendants(self.process.pid)
+        for pid in (*family, self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(STOP_S_MAX)
         deadline_s = time.monotonic() + STOP_S_MAX
-        while any(_alive(pid) for pid in family[1:]):
+        while any(_alive(pid) for pid in family):
             if time.monotonic() > deadline_s:
                 raise ServerError(f"{self.command[0]}: processes survive SIGKILL")
             time.sleep(POLL_S)

@@ -13,16 +13,16 @@ know: sockets, timers, how a loss is judged.
 """
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.framing import EVERY_REPLY, FEW_REPLIES, Mark, scan, whole_bytes
-from proxy.postgres.protocol.parameters import Params, text_params
+from proxy.postgres.protocol.joined import ends_with_sync, is_broken_row, merge
+from proxy.postgres.protocol.lessons import bound, executed, only_settings
 from proxy.postgres.protocol.session_state import SessionState
-from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +40,12 @@ _PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED = b"13CIs"
 _LONG = frozenset(b"DdTNAV")  # messages that may be passed on before they are whole
 _NEWS = frozenset((_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION, _COPY_IN))
 _NEVER = frozenset((_COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION))
+_ANSWERS = frozenset((_COMPLETE, _EMPTY))
 _LESSONS = frozenset((_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED))
 
 _READY_IDLE = messages.ready_for_query(IDLE)
-
-UNKNOWN = Statement(Class.OTHER, "", opaque=Opaque.STRONG)
+_READY_BYTES = len(_READY_IDLE)
+_STATUSES = frozenset((IDLE, IN_TRANSACTION, FAILED))
 
 
 class Expected:
@@ -106,12 +107,16 @@ class Expected:
             unit.held = []
         self.count(unit)
         previous = self.inflight[-1] if self.inflight else None
-        if previous is not None and previous.copying and not previous.copied:
-            if _is_broken_row(previous, unit):
-                self._swallow(unit)
-                return
+        if (
+            previous is not None
+            and previous.copying
+            and not previous.copied
+            and is_broken_row(previous, unit)
+        ):
+            self._swallow(unit)
+            return
         if previous is not None and previous.needs_sync and not unit.skip:
-            self._merge(previous, unit)
+            self._join(previous, unit)
             return
         self.inflight.append(unit)
 
@@ -130,17 +135,16 @@ class Expected:
             unit.counted = True
             self._watching += 1
 
-    def _merge(self, copy: Unit, unit: Unit) -> None:
-        """The COPY swallowed its own Sync (the server ignores one there): this one counts."""
-        copy.needs_sync = False
-        copy.executes = (copy.executes or []) + (unit.executes or [])
-        copy.parses = (copy.parses or []) + (unit.parses or [])
-        copy.closes = (copy.closes or []) + (unit.closes or [])
-        copy.watch = copy.watch or unit.watch
-        if unit.counted:
-            if copy.counted:
-                self._watching -= 1
-            copy.counted = True
+    def _join(self, head: Unit, unit: Unit) -> None:
+        """A unit behind one that lacks its Sync: both have one answer."""
+        self._swallow(unit)
+        if head.errored:  # the server skips all of it, but for a Sync
+            self._unlearn(unit)
+            head.needs_sync = not ends_with_sync(unit)
+        else:
+            head.needs_sync = False
+            merge(head, unit)
+            self.count(head)
 
     @property
     def mid_message(self) -> bool:
@@ -161,7 +165,10 @@ class Expected:
         assert held is not None
         if held:
             unit.released = True
-            unit.rows += sum(scan(part, 0, EVERY_REPLY, [])[1] for part in held)
+            marks: list[Mark] = []
+            unit.rows += sum(scan(part, 0, EVERY_REPLY, marks)[1] for part in held)
+            # Nobody else will see these: a CommandComplete may be the unit's commit marker.
+            unit.answered = unit.answered or any(kind in _ANSWERS for kind, _, _ in marks)
         return held
 
     def adopt(self, unit: Unit) -> None:
@@ -210,8 +217,10 @@ class Expected:
             return False
         if end != len(data) or len(marks) != 1 or marks[0][0] != _READY or marks[0][2] != end:
             return False
-        inflight.popleft()
         status = data[end - 1]
+        if end - marks[0][1] != _READY_BYTES or status not in _STATUSES:
+            return False
+        inflight.popleft()
         self._finish(unit, status)
         self.status = status
         return True
@@ -250,7 +259,7 @@ class Expected:
     def _walk(
         self, data: bytes, marks: list[Mark], size: tuple[int, int], out: list[bytes]
     ) -> None:
-        """Deal with the whole messages of a chunk, and keep its rest. May raise behind any of them."""
+        """Deal with the whole messages of a chunk, keep its rest. May raise behind any of them."""
         inflight = self.inflight
         end, rows = size
         begin = 0
@@ -266,9 +275,9 @@ class Expected:
             elif kind in _NEVER:
                 raise PeerProtocolError(f"unexpected message {kind}", Reason.UPSTREAM_PROTOCOL)
         if begin < end:
-            self._part(data, begin, end, out)
-            if inflight:
+            if inflight and inflight[0].held is None:
                 inflight[0].rows += rows
+            self._part(data, begin, end, out)
         if end < len(data):
             self._keep(data[end:], out)
 
@@ -277,8 +286,10 @@ class Expected:
         start, stop = at
         if not self.inflight:
             raise PeerProtocolError("ReadyForQuery without a query", Reason.UPSTREAM_PROTOCOL)
-        unit = self.inflight.popleft()
         status = data[stop - 1]
+        if stop - start != _READY_BYTES or status not in _STATUSES:
+            raise PeerProtocolError("invalid transaction status", Reason.UPSTREAM_PROTOCOL)
+        unit = self.inflight.popleft()
         if not unit.skip:
             if unit.held:
                 out.extend(unit.held)
@@ -309,12 +320,12 @@ class Expected:
             state.ready(status)
         if not state.wrote and unit.writes():
             state.wrote = True  # a trigger may have changed the session
-        if unit.kind is Kind.QUERY and b"" in state.statements:
+        if (unit.kind is Kind.QUERY or unit.mixed) and b"" in state.statements:
             state.simple_query_ran()
         if status != IN_TRANSACTION:
             self.prologue = None
-            if status == IDLE and self.gatherer.portals:
-                self.gatherer.portals.clear()
+            if status == IDLE and self.gatherer.portals and not self.gatherer.in_unit:
+                self.gatherer.portals.clear()  # but for what the client is binding already
         elif self.status == IDLE or self.prologue is not None:
             self._extend_prologue(unit)
 
@@ -441,7 +452,6 @@ class Expected:
         self.state.errored()
         if unit.read_only and b"C25006\0" in body and self.on_refused_read_only is not None:
             begin = self._without(data, begin, at, out)
-            assert unit.held is not None or unit.released
             (unit.held if unit.held is not None else out).append(self.on_refused_read_only())
         return begin
 
@@ -462,7 +472,7 @@ class Expected:
         unit.copying = True
         unit.pieces = None
         following = self.inflight[1] if len(self.inflight) > 1 else None
-        if following is not None and not unit.copied and _is_broken_row(unit, following):
+        if following is not None and not unit.copied and is_broken_row(unit, following):
             del self.inflight[1]
             self._swallow(following)
             return
@@ -470,7 +480,7 @@ class Expected:
             unit.needs_sync = True
             if following is not None and not following.skip:
                 del self.inflight[1]
-                self._merge(unit, following)
+                self._join(unit, following)
 
     def _lesson(
         self, kind: int, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]
@@ -481,19 +491,11 @@ class Expected:
             unit.parses_seen += 1
             if unit.injected and unit.parses_seen - 1 in unit.injected:
                 return self._without(data, begin, at, out)
-            if unit.parses and not unit.skip:
-                name, message = unit.parses[unit.next_parse]
-                unit.next_parse += 1
-                self.state.parsed(name, message)
-                self.missing.discard(name)
-                self.unsure.discard(name)
+            if not unit.skip:
+                self._parsed(unit)
         elif kind == _CLOSED:
-            if unit.closes and not unit.skip:
-                what, name = unit.closes[unit.next_close]
-                unit.next_close += 1
-                if what == 0x53:
-                    self.state.closed(name)
-                    self.missing.discard(name)
+            if not unit.skip:
+                self._closed(unit)
         else:
             unit.answered = True
             unit.copying = False
@@ -501,53 +503,35 @@ class Expected:
                 self._ran(unit, kind, data, at)
         return begin
 
+    def _parsed(self, unit: Unit) -> None:
+        if unit.next_parse >= len(unit.parses or ()):
+            raise PeerProtocolError("ParseComplete without a Parse", Reason.UPSTREAM_PROTOCOL)
+        assert unit.parses is not None
+        name, message = unit.parses[unit.next_parse]
+        unit.next_parse += 1
+        if message:
+            self.state.parsed(name, message)
+        else:
+            self.state.closed(name)  # too long to keep: what had the name is gone all the same
+        self.missing.discard(name)
+        self.unsure.discard(name)
+
+    def _closed(self, unit: Unit) -> None:
+        if unit.next_close >= len(unit.closes or ()):
+            raise PeerProtocolError("CloseComplete without a Close", Reason.UPSTREAM_PROTOCOL)
+        assert unit.closes is not None
+        what, name = unit.closes[unit.next_close]
+        unit.next_close += 1
+        if what == 0x53:
+            self.state.closed(name)
+            self.missing.discard(name)
+
     def _ran(self, unit: Unit, kind: int, data: bytes, at: tuple[int, int]) -> None:
         """One statement of the unit has ended well: its effects on the session count."""
         index = unit.next_execute
         unit.next_execute += 1
         if kind != _COMPLETE:
             return
-        statement, bind = UNKNOWN, b""
-        if unit.kind is Kind.BATCH:
-            executes = unit.executes or []
-            if index < len(executes):
-                script, bind = executes[index]
-                if script is not None and len(script.statements) == 1:
-                    statement = script.statements[0]
-        elif unit.script is not None and index < len(unit.script.statements):
-            statement = unit.script.statements[index]
+        statement, bind = executed(unit, index)
         tag = messages.read_command_tag(data, at[0] + 5, at[1])
         self.state.ran(statement, tag, bound(bind))
-
-
-def _is_broken_row(copy: Unit, unit: Unit) -> bool:
-    """True if a unit sent behind a COPY FROM STDIN is read by the COPY, which fails on it.
-
-    A Query is one message, and gone with that; of a batch the simple protocol's COPY eats the first
-    message only. A COPY of the extended protocol skips to the Sync, whatever it is.
-    """
-    return not unit.skip and (copy.kind is Kind.BATCH or unit.kind is not Kind.BATCH)
-
-
-def bound(bind: bytes) -> Params:
-    """The values of a Bind message as text, None if there are none or they are not text."""
-    if not bind:
-        return None
-    portal_end = bind.index(b"\0", 5)
-    at = bind.index(b"\0", portal_end + 1) + 1
-    count = int.from_bytes(bind[at : at + 2])
-    formats = [int.from_bytes(bind[i : i + 2]) for i in range(at + 2, at + 2 + 2 * count, 2)]
-    return text_params(messages.bind_params(bind, 5), formats)
-
-
-def only_settings(unit: Unit) -> bool:
-    """True if all the unit ran begins a transaction or changes a setting: safe to run again."""
-    for script in unit.scripts():
-        if script is None or not script.statements:
-            return False
-        for statement in script.statements:
-            if statement.kind is not Class.BEGIN and statement.kind is not Class.SETTING:
-                return False
-            if statement.tx not in (Tx.NONE, Tx.BEGIN, Tx.LOCAL):
-                return False
-    return True

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from proxy.core.errors import LimitExceeded, ProxyError, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import fingerprint, messages, say
-from proxy.postgres.protocol.expected import IN_TRANSACTION, bound
+from proxy.postgres.protocol.expected import IN_TRANSACTION
 from proxy.postgres.protocol.fingerprint import Fingerprint
+from proxy.postgres.protocol.lessons import bound
 from proxy.postgres.protocol.restore import restoration
 from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.protocol.units import Kind, Unit
