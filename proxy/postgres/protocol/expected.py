@@ -20,7 +20,15 @@ from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.framing import EVERY_REPLY, FEW_REPLIES, Mark, scan, whole_bytes
 from proxy.postgres.protocol.joined import ends_with_sync, is_broken_row, merge
-from proxy.postgres.protocol.lessons import bound, executed, only_settings
+from proxy.postgres.protocol.lessons import (
+    bound,
+    closed,
+    executed,
+    farewell,
+    only_settings,
+    parsed,
+    unlearn,
+)
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
 
@@ -139,7 +147,7 @@ class Expected:
         """A unit behind one that lacks its Sync: both have one answer."""
         self._swallow(unit)
         if head.errored:  # the server skips all of it, but for a Sync
-            self._unlearn(unit)
+            unlearn(self, unit)
             head.needs_sync = not ends_with_sync(unit)
         else:
             head.needs_sync = False
@@ -403,8 +411,11 @@ class Expected:
             if skip:
                 out.append(data[start:stop])
         elif kind == _NOTICE:
-            if data.find(b"C57P0", start, stop) >= 0 and self._farewell(data[start + 5 : stop]):
-                return self._without(data, begin, (start, stop), out)
+            if data.find(b"C57P0", start, stop) >= 0:
+                warning = farewell(data[start + 5 : stop])
+                if warning is not None:
+                    self.warning = warning
+                    return self._without(data, begin, (start, stop), out)
         elif kind == _ERROR:
             return self._error(data, begin, (start, stop), out)
         elif unit is not None:  # CopyInResponse: the client must see it to go on
@@ -419,16 +430,6 @@ class Expected:
         if begin < at[0]:
             self._part(data, begin, at[0], out)
         return at[1]
-
-    def _farewell(self, body: bytes) -> bool:
-        """True if a notice is the server's warning that it is about to end this connection."""
-        fields = messages.error_fields(body)
-        if fields.get("C") not in ("57P01", "57P02", "57P03"):
-            return False
-        if fields.get("V", fields.get("S")) != "WARNING":
-            return False
-        self.warning = fields
-        return True
 
     def _error(self, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]) -> int:
         start, stop = at
@@ -448,25 +449,12 @@ class Expected:
             unit.needs_sync = True  # the server skips to a Sync, its Query included
         if unit.skip:
             return begin
-        self._unlearn(unit)
+        unlearn(self, unit)
         self.state.errored()
         if unit.read_only and b"C25006\0" in body and self.on_refused_read_only is not None:
             begin = self._without(data, begin, at, out)
             (unit.held if unit.held is not None else out).append(self.on_refused_read_only())
         return begin
-
-    def _unlearn(self, unit: Unit) -> None:
-        """Statements that were announced and did not come to be."""
-        names = self.gatherer.names
-        for name, _ in (unit.parses or ())[unit.next_parse :]:
-            known = self.state.statements.get(name)
-            if known is None:
-                names.pop(name, None)
-            else:
-                names[name] = self.gatherer.script_of(known)
-        for index, name in (unit.injected or {}).items():
-            if index >= unit.parses_seen and name in self.state.statements:
-                self.missing.add(name)
 
     def _copy_in(self, unit: Unit) -> None:
         unit.copying = True
@@ -492,10 +480,10 @@ class Expected:
             if unit.injected and unit.parses_seen - 1 in unit.injected:
                 return self._without(data, begin, at, out)
             if not unit.skip:
-                self._parsed(unit)
+                parsed(self, unit)
         elif kind == _CLOSED:
             if not unit.skip:
-                self._closed(unit)
+                closed(self, unit)
         else:
             unit.answered = True
             unit.copying = False
@@ -503,35 +491,10 @@ class Expected:
                 self._ran(unit, kind, data, at)
         return begin
 
-    def _parsed(self, unit: Unit) -> None:
-        if unit.next_parse >= len(unit.parses or ()):
-            raise PeerProtocolError("ParseComplete without a Parse", Reason.UPSTREAM_PROTOCOL)
-        assert unit.parses is not None
-        name, message = unit.parses[unit.next_parse]
-        unit.next_parse += 1
-        if message:
-            self.state.parsed(name, message)
-        else:
-            self.state.closed(name)  # too long to keep: what had the name is gone all the same
-        self.missing.discard(name)
-        self.unsure.discard(name)
-
-    def _closed(self, unit: Unit) -> None:
-        if unit.next_close >= len(unit.closes or ()):
-            raise PeerProtocolError("CloseComplete without a Close", Reason.UPSTREAM_PROTOCOL)
-        assert unit.closes is not None
-        what, name = unit.closes[unit.next_close]
-        unit.next_close += 1
-        if what == 0x53:
-            self.state.closed(name)
-            self.missing.discard(name)
-
     def _ran(self, unit: Unit, kind: int, data: bytes, at: tuple[int, int]) -> None:
         """One statement of the unit has ended well: its effects on the session count."""
-        index = unit.next_execute
         unit.next_execute += 1
-        if kind != _COMPLETE:
-            return
-        statement, bind = executed(unit, index)
-        tag = messages.read_command_tag(data, at[0] + 5, at[1])
-        self.state.ran(statement, tag, bound(bind))
+        if kind == _COMPLETE:
+            statement, bind = executed(unit, unit.next_execute - 1)
+            tag = messages.read_command_tag(data, at[0] + 5, at[1])
+            self.state.ran(statement, tag, bound(bind))

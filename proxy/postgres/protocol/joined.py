@@ -11,9 +11,11 @@ def is_broken_row(copy: Unit, unit: Unit) -> bool:
     """True if a unit sent behind a COPY FROM STDIN is read by the COPY, which fails on it.
 
     A Query is one message, and gone with that; of a batch the simple protocol's COPY eats the first
-    message only. A COPY of the extended protocol skips to the Sync, whatever it is.
+    message only. A COPY of the extended protocol skips to the Sync, whatever it is. A Flush or Sync
+    alone is ignored by both.
     """
-    return not unit.skip and (copy.kind is Kind.BATCH or unit.kind is not Kind.BATCH)
+    batch = unit.kind is Kind.BATCH and not unit.bare
+    return not unit.skip and (copy.kind is Kind.BATCH or not batch)
 
 
 def ends_with_sync(unit: Unit) -> bool:

@@ -1,12 +1,19 @@
-"""What a unit's answers say about what it ran: the statement behind a CommandComplete, its values.
+"""What a unit's answers teach: the statement behind a CommandComplete, the names that came to be.
 
-Owns nothing: functions over units. Must not know: bytes of the stream, the session's state.
+Owns nothing: functions over units and their owner, `Expected`. Must not know: the stream's bytes.
 """
 
+from typing import TYPE_CHECKING
+
+from proxy.core.errors import PeerProtocolError
+from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.parameters import Params, text_params
 from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
 from proxy.postgres.protocol.units import Kind, Unit
+
+if TYPE_CHECKING:
+    from proxy.postgres.protocol.expected import Expected
 
 UNKNOWN = Statement(Class.OTHER, "", opaque=Opaque.STRONG)
 
@@ -46,3 +53,55 @@ def only_settings(unit: Unit) -> bool:
             if statement.tx not in (Tx.NONE, Tx.BEGIN, Tx.LOCAL):
                 return False
     return True
+
+
+def parsed(owner: "Expected", unit: Unit) -> None:
+    """ParseComplete came: the next statement of the unit exists."""
+    if unit.next_parse >= len(unit.parses or ()):
+        raise PeerProtocolError("ParseComplete without a Parse", Reason.UPSTREAM_PROTOCOL)
+    assert unit.parses is not None
+    name, message = unit.parses[unit.next_parse]
+    unit.next_parse += 1
+    if message:
+        owner.state.parsed(name, message)
+    else:
+        owner.state.closed(name)  # too long to keep: what had the name is gone all the same
+    owner.missing.discard(name)
+    owner.unsure.discard(name)
+
+
+def closed(owner: "Expected", unit: Unit) -> None:
+    """CloseComplete came: the next statement or portal that the unit closes is no more."""
+    if unit.next_close >= len(unit.closes or ()):
+        raise PeerProtocolError("CloseComplete without a Close", Reason.UPSTREAM_PROTOCOL)
+    assert unit.closes is not None
+    what, name = unit.closes[unit.next_close]
+    unit.next_close += 1
+    if what == ord("S"):
+        owner.state.closed(name)
+        owner.missing.discard(name)
+
+
+def unlearn(owner: "Expected", unit: Unit) -> None:
+    """An error came: statements that the unit announced did not come to be."""
+    names = owner.gatherer.names
+    for name, _ in (unit.parses or ())[unit.next_parse :]:
+        known = owner.state.statements.get(name)
+        if known is None:
+            names.pop(name, None)
+        else:
+            names[name] = owner.gatherer.script_of(known)
+    for index, name in (unit.injected or {}).items():
+        if index >= unit.parses_seen and name in owner.state.statements:
+            owner.missing.add(name)
+
+
+def farewell(body: bytes) -> dict[str, str] | None:
+    """The fields of a notice that is the server's warning that it is about to end the connection.
+
+    It may strike behind a commit, so that it is no certificate (reference, section 0).
+    """
+    fields = messages.error_fields(body)
+    if fields.get("C") not in ("57P01", "57P02", "57P03"):
+        return None
+    return fields if fields.get("V", fields.get("S")) == "WARNING" else None

@@ -56,6 +56,7 @@ class Unit:
     closes: list[tuple[int, bytes]] | None = None
     executes: list[tuple[Script | None, bytes]] | None = None
     watch = False  # its CommandCompletes have something to teach
+    bare = True  # nothing but Flush and Sync stands in it
     mixed = False  # a batch that a Query ends instead of a Sync
     # Where its answer stands.
     started = False  # some of its bytes were handed to a link
@@ -401,6 +402,7 @@ class Gatherer:
         does not even hold its names.
         """
         unit = self._opened()
+        unit.bare = False
         limit = stop if stop > 0 else len(data)
         pos = start + 5
         if kind in (_CLOSE, _DESCRIBE):
