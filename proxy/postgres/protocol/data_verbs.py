@@ -36,7 +36,7 @@ _LOCKS = ((b"update",), (b"share",), (b"no", b"key", b"update"), (b"key", b"shar
 
 
 def query(source: Source) -> Statement:
-    """SELECT, VALUES, TABLE, WITH, or any of them in parentheses."""
+    """SELECT, VALUES, TABLE, WITH (also before a write), or any of them in parentheses."""
     verb = source.verb()
     calls = source.calls()
     effects = tuple(calls.effects)
@@ -79,7 +79,7 @@ def _query_writes(source: Source) -> tuple[Effect, ...] | None:
     for at, (kind, value, _, _) in enumerate(source.tokens):
         if kind != WORD or value not in _QUERY_WORDS:
             continue
-        if value == b"into":
+        if value == b"into" and source.word(at - 1) not in (b"insert", b"merge"):
             return _into(source, at)
         if value == b"for" and any(
             tuple(source.word(at + 1 + i) for i in range(len(lock))) == lock for lock in _LOCKS
@@ -108,7 +108,7 @@ def _shows_read_only(source: Source) -> bool:
 
 
 def dml(source: Source) -> Statement:
-    """INSERT, UPDATE, DELETE, MERGE, with or without a WITH."""
+    """INSERT, UPDATE, DELETE, MERGE."""
     calls = source.calls()
     denied = bool(calls.seen.intersection(_NEVER_AGAIN)) or (
         Category.SET_CONFIG in calls.seen and not calls.only_local
@@ -116,17 +116,6 @@ def dml(source: Source) -> Statement:
     opaque = Opaque.STRONG if Category.SET_CONFIG in calls.seen else _opacity(calls)
     kind = Class.OTHER if denied else Class.WRITE
     return Statement(kind, source.verb(), effects=tuple(calls.effects), opaque=opaque)
-
-
-def with_(source: Source) -> Statement:
-    """WITH: a write when any word in it says so; a column of that name is taken for one."""
-    changes = (b"insert", b"update", b"delete", b"merge")
-    if any(t[0] == WORD and t[1] in changes for t in source.tokens):
-        locking = query(source)
-        if locking.kind is Class.WRITE or locking.kind is Class.OTHER:
-            return locking
-        return dml(source)
-    return query(source)
 
 
 def write(source: Source) -> Statement:

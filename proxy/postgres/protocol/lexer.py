@@ -121,8 +121,7 @@ def _special(text: bytes, pos: int, found: list[Token]) -> int:
 
 def _after_comment(text: bytes, pos: int) -> int:
     """Offset after the block comment at `pos`; comments nest."""
-    if text[pos + 1 : pos + 2] != b"*":
-        raise Unlexable("stray character")
+    assert text[pos + 1 : pos + 2] == b"*", "a lone slash is an operator"
     depth, end = 1, pos + 2
     while depth:
         edge = _COMMENT_EDGE.search(text, end)

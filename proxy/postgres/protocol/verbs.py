@@ -293,7 +293,7 @@ _HANDLERS: dict[bytes, Callable[[Source], Statement]] = {
     b"select": data_verbs.query,
     b"values": data_verbs.query,
     b"table": data_verbs.query,
-    b"with": data_verbs.with_,
+    b"with": data_verbs.query,
     b"show": _show,
     b"explain": _explain,
     b"insert": data_verbs.dml,

@@ -174,6 +174,18 @@ def test_long_arguments_are_not_read() -> None:
     assert found.effects == [UnknownSetConfig(None, False)]
 
 
+def test_a_cast_that_changes_the_value_is_no_literal() -> None:
+    found = calls("SELECT set_config('a', 'b'::char(1), false), set_config('a', 'b'::int, false)")
+    assert found.effects == [UnknownSetConfig(b"a", False)]
+    assert calls("SELECT set_config('a', 'b', 'f'::text || 't')").effects == [
+        UnknownSetConfig(b"a", False)
+    ]
+
+
+def test_a_type_after_a_cast_is_no_call() -> None:
+    assert not calls("SELECT a::my_type(3), b::s.my_type(3)").unknown
+
+
 def test_truth() -> None:
     for value in (b"t", b"TRUE", b" on ", b"yes", b"1", b"\x01"):
         assert truth(value) is True

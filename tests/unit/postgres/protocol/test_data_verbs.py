@@ -3,6 +3,7 @@
 import pytest
 
 from proxy.postgres.protocol.classify import read
+from proxy.postgres.protocol.effects import CreateTemp
 from proxy.postgres.protocol.statement import Class, Opaque, Statement
 
 
@@ -30,6 +31,7 @@ def one(text: str) -> Statement:
         ("WITH x AS (SELECT pg_reload_conf()) DELETE FROM t", Class.OTHER, Opaque.WEAK),
         ("SELECT a FROM t WHERE b = 'x' FOR\nNO KEY\tUPDATE", Class.WRITE, Opaque.NONE),
         ("SELECT a FROM t ORDER BY a for key share", Class.WRITE, Opaque.NONE),
+        ("WITH x AS (SELECT 1) INSERT INTO t SELECT f(1)", Class.WRITE, Opaque.WEAK),
         # schema changes
         ("CREATE TABLE rule AS SELECT f(1)", Class.WRITE, Opaque.WEAK),
         ("CREATE TABLE x AS EXECUTE p", Class.WRITE, Opaque.STRONG),
@@ -50,6 +52,11 @@ def test_fine_decisions(text: str, kind: Class, opaque: Opaque | None) -> None:
     statement = one(text)
     assert statement.kind is kind
     assert opaque is None or statement.opaque is opaque
+
+
+def test_only_select_into_makes_a_table() -> None:
+    assert one("WITH x AS (SELECT 1) INSERT INTO temp SELECT * FROM x").effects == ()
+    assert one("WITH x AS (SELECT 1) SELECT * INTO TEMP y FROM x").effects == (CreateTemp(),)
 
 
 def test_set_config_in_a_schema_change_is_code_out_of_sight() -> None:

@@ -106,6 +106,13 @@ def test_what_has_no_value_is_said_in_the_clients_words() -> None:
     assert order("SET a.b = 1", zone, "SET a.c = 2") == [b"a.b", zone.encode(), b"a.c"]
 
 
+def test_what_nobody_knows_is_left_out() -> None:
+    """Such a state is unrestorable; the caller says so."""
+    state = state_after("SELECT set_config('a.b', c, false) FROM t")
+    assert state.unrestorable
+    assert restoration(state).messages == b""
+
+
 def test_channels_in_one_query() -> None:
     what = restoration(state_after("LISTEN a", 'LISTEN "B""c"'))
     assert split(what.messages) == [(b"Q", b'LISTEN "a"; LISTEN "B""c"\0')]

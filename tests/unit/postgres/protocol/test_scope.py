@@ -165,6 +165,17 @@ def test_role_and_session_authorization_are_learnt() -> None:
     assert corrected(EMPTY, Fingerprint(session_user=b"a")) is EMPTY
 
 
+def test_a_role_that_is_still_the_same_stays() -> None:
+    scope = Scope({b"role": Setting(b"boss")})
+    assert corrected(scope, Fingerprint(role=b"boss")) is scope
+
+
+def test_a_name_the_server_does_not_know_but_shows_stays() -> None:
+    scope = Scope({b"a.b": Setting(b"1", seen=True)})
+    found = Fingerprint(settings={b"a.b": b"1"}, custom={b"a.b": None})
+    assert corrected(scope, found) is scope
+
+
 def test_a_setting_asked_for_by_name_and_shown_takes_the_form_it_is_shown_in() -> None:
     scope = Scope({b"auto_explain.log_min_duration": Setting(b"1000")})
     found = Fingerprint(

@@ -393,6 +393,19 @@ def test_expected() -> None:
     assert (expected.role, expected.session_user) == (b"z", b"y")
 
 
+def test_a_commit_that_was_not_read_commits() -> None:
+    made = session("BEGIN", "SET a.b = 1")
+    made.state.ran(read(b"SELECT 'x").statements[0], b"COMMIT")
+    made.state.lost_transaction()
+    assert made.values == {b"a.b": b"1"}
+
+
+def test_what_was_not_there_need_not_be_looked_for() -> None:
+    made = session("SELECT pg_advisory_unlock(1)", "DROP TABLE t", "LOAD 'x'", "LOAD 'x'")
+    assert made.state.needs_fingerprint is Need.NONE
+    assert made.state.libraries == (b"LOAD 'x'",)
+
+
 def test_each_change_counts_as_a_version() -> None:
     made = Session()
     assert made.state.version == 0
