@@ -7,6 +7,7 @@ Source: PostgreSQL documentation, "Lexical Structure", and the server's scan.l (
 """
 
 import re
+from itertools import islice
 
 from proxy.core.errors import PeerProtocolError
 
@@ -16,6 +17,9 @@ quotes and prefix), digits, parameter number, one character of punctuation or op
 
 Token = tuple[int, bytes, int, int]
 """Kind, value, start and end offset in the text."""
+
+TOKENS_MAX = 1 << 17
+"""A text of more tokens is not read: it would hold up the other sessions for too long."""
 
 NAME_BYTES_MAX = 63
 """NAMEDATALEN - 1: the server cuts longer names."""
@@ -68,8 +72,8 @@ def tokens(text: bytes, conforming: bool = True) -> list[Token]:
     """All tokens of `text` (SQL without the trailing NUL), comments and blanks left out.
 
     `conforming` is the session's standard_conforming_strings. Raises Unlexable for text that the
-    server refuses as a whole (unterminated literal or comment, stray character), and for escapes
-    whose meaning depends on the client's encoding.
+    server refuses as a whole (unterminated literal or comment, stray character), for escapes whose
+    meaning depends on the client's encoding, and for texts of too many tokens.
     """
     found: list[Token] = []
     add = found.append
@@ -77,7 +81,9 @@ def tokens(text: bytes, conforming: bool = True) -> list[Token]:
     pos, size = 0, len(text)
     while pos < size:
         start = pos
-        for m in master.finditer(text, pos):
+        if len(found) >= TOKENS_MAX:
+            raise Unlexable("too many tokens")
+        for m in islice(master.finditer(text, pos), TOKENS_MAX):
             if m.start() != pos:
                 break
             kind = m.lastindex

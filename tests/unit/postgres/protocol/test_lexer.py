@@ -126,6 +126,13 @@ def test_other_bytes_beyond_ascii_are_fine() -> None:
     assert len(tokens(b"E'\xe9' 'a\xe9\\'")) == 2
 
 
+def test_more_tokens_than_anybody_waits_for_are_refused() -> None:
+    assert len(tokens(b"a " * lexer.TOKENS_MAX)) == lexer.TOKENS_MAX
+    assert len(tokens(b"/**/ a " + b" " * 100_000 + b"a" * 100_000)) == 2
+    with pytest.raises(Unlexable):
+        tokens(b"a," * lexer.TOKENS_MAX)
+
+
 def test_offsets_span_the_token() -> None:
     text = b"SELECT \"A\" , 'b'  $1"
     spans = [text[start:end] for _, _, start, end in tokens(text)]
