@@ -33,7 +33,7 @@ from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 HELD_BYTES_MAX = 64 << 10
 RAW_BYTES_MIN = 256 << 10  # a longer message is not kept until it is whole
@@ -48,6 +48,7 @@ _PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED = b"13CIs"
 _LONG = frozenset(b"DdTNAV")  # messages that may be passed on before they are whole
 _NEWS = frozenset((_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION, _COPY_IN))
 _NEVER = frozenset((_COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION))
+_REPLIES = frozenset(b"123nTCIs")  # that end the answer to one extended-protocol message
 _ANSWERS = frozenset((_COMPLETE, _EMPTY))
 _LESSONS = frozenset((_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED))
 
@@ -177,6 +178,7 @@ class Expected:
             unit.rows += sum(scan(part, 0, EVERY_REPLY, marks)[1] for part in held)
             # Nobody else will see these: a CommandComplete may be the unit's commit marker.
             unit.answered = unit.answered or any(kind in _ANSWERS for kind, _, _ in marks)
+            unit.replies += sum(kind in _REPLIES for kind, _, _ in marks)
         return held
 
     def adopt(self, unit: Unit) -> None:
@@ -358,12 +360,23 @@ class Expected:
             return
         if unit.held is None:
             unit.released = True
+            if unit.owed:
+                unit.replies += _replies_in((data[begin:end],))
             out.append(data[begin:end])
             return
         unit.held.append(data[begin:end])
         unit.held_bytes += end - begin
-        if unit.held_bytes > HELD_BYTES_MAX or (unit.flushed and not unit.complete):
+        if unit.held_bytes > HELD_BYTES_MAX or (unit.flushed and self._flush_is_over(unit)):
             out.extend(self.release())
+
+    @staticmethod
+    def _flush_is_over(unit: Unit) -> bool:
+        """True if a client that waits behind its Flush is owed nothing more: hold back no longer."""
+        if unit.complete:
+            return False  # its Sync has come: ReadyForQuery will
+        if unit.errored:
+            return True
+        return unit.replies + _replies_in(unit.held or ()) >= unit.owed
 
     def _keep(self, rest: bytes, out: list[bytes]) -> None:
         """The first part of a message. A long one is passed on as it comes."""
@@ -498,3 +511,11 @@ class Expected:
             statement, bind = executed(unit, unit.next_execute - 1)
             tag = messages.read_command_tag(data, at[0] + 5, at[1])
             self.state.ran(statement, tag, bound(bind))
+
+
+def _replies_in(parts: "Iterable[bytes]") -> int:
+    """How many messages of a batch the parts of its answer answer for good."""
+    marks: list[Mark] = []
+    for part in parts:
+        scan(part, 0, EVERY_REPLY, marks)
+    return sum(kind in _REPLIES for kind, _, _ in marks)

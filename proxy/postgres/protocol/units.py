@@ -48,6 +48,7 @@ class Unit:
     """
 
     complete = False  # its last byte has been gathered
+    owed = 0  # extended-protocol messages in it: each gets a reply
     flushed = False  # a Flush stands in it: the client waits before its Sync
     # What it does. For a Query `script` says it all; a batch has lists.
     script: Script | None = None
@@ -75,6 +76,8 @@ class Unit:
     copying = False  # CopyInResponse was seen: the client is sending rows
     copied = False  # ... and it has sent CopyDone or CopyFail
     needs_sync = False  # its Sync was swallowed by a COPY; the next one counts
+    replies = 0  # ... of which so many have reached the client
+    delivered = False  # all of them had when the link died: only its Sync is to be answered
     released = False  # some of its answer has reached the client
     rows = 0
     held: list[bytes] | None = None  # the start of its answer; None once it may not be held
@@ -101,7 +104,7 @@ class Unit:
         self.next_parse = self.next_close = self.next_execute = 0
         self.parses_seen = self.sent_parses = self.sent_uses = 0
         self.injected = None
-        self.rows = self.held_bytes = 0
+        self.rows = self.held_bytes = self.replies = 0
         self.held = None
         self.attempts += 1
 
@@ -403,6 +406,7 @@ class Gatherer:
         """
         unit = self._opened()
         unit.bare = False
+        unit.owed += 1
         limit = stop if stop > 0 else len(data)
         pos = start + 5
         if kind in (_CLOSE, _DESCRIBE):

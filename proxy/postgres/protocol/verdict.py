@@ -116,6 +116,8 @@ def mark_unsent(units: Iterable[Unit], left_bytes: int) -> None:
 def _outside(unit: Unit, loss: Loss, queued: bool) -> Decision:
     """A unit that began at status I, and leaves it there."""
     kind = unit.class_of()
+    if _delivered(unit, kind):
+        return Decision(Action.FINISH, IDLE)
     if _marked(unit):
         if kind is Class.SETTING and not unit.released and _may_repeat(unit, loss):
             return Decision(Action.RESEND, IDLE)  # so that the new link has the setting too
@@ -389,6 +391,12 @@ def _after(unit: Unit, status: int) -> int:
 def _last(unit: Unit) -> int:
     """The status behind the end of a lost transaction: a chained one is lost with it."""
     return FAILED if unit.tx() in (Tx.COMMIT_CHAIN, Tx.ROLLBACK_CHAIN) else IDLE
+
+
+def _delivered(unit: Unit, kind: Class) -> bool:
+    """True for a batch of reads whose client has every answer, all but the ReadyForQuery."""
+    whole = unit.owed > 0 and unit.replies >= unit.owed
+    return kind is Class.READ and unit.released and whole and not (unit.errored or unit.held)
 
 
 def _marked(unit: Unit) -> bool:

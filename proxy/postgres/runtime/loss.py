@@ -12,7 +12,7 @@ from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION
 from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
 from proxy.postgres.protocol.statement import Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
-from proxy.postgres.protocol.verdict import Action, Decision, Loss, judge
+from proxy.postgres.protocol.verdict import Action, Decision, Loss, judge, mark_unsent
 
 if TYPE_CHECKING:
     from proxy.postgres.runtime.link import Link
@@ -27,7 +27,9 @@ def lost(session: "Session", link: "Link") -> None:
     expected.fatal = expected.fatal or link.fatal
     mid_message = expected.mid_message
     prologue = expected.prologue
-    _mark_unsent(expected.inflight, link)
+    if link.last_words is not None:
+        unsent = link.last_words.unsent_bytes(link.given_bytes)
+        mark_unsent(expected.inflight, link.given_bytes - unsent)
     units = [unit for unit in expected.lost() if not unit.skip]
     session.gatherer.portals.clear()
     facts = Loss(
@@ -83,6 +85,7 @@ def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -
         if decision.action in (Action.RESEND, Action.READ_ONLY):
             _count_resend(session, unit, decision)
             parts = list(unit.pieces or ())
+            _forget_parses(session, unit)
             unit.restart()
             unit.read_only = decision.action is Action.READ_ONLY
             entries.append(Entry(unit, parts, judged=True))
@@ -92,6 +95,13 @@ def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -
         entries.append(Entry(unit, [], judged=True))
         session.expected.status = decision.status
     return entries
+
+
+def _forget_parses(session: "Session", unit: Unit) -> None:
+    """What the unit had prepared on the dead link it prepares again itself."""
+    for name, _ in (unit.parses or ())[: unit.next_parse]:
+        session.state.closed(name)
+        session.expected.missing.discard(name)
 
 
 def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
@@ -122,6 +132,9 @@ def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
 
 def _finish(unit: Unit, decision: Decision) -> bytes:
     """The rest of an answer whose end is certain."""
+    if unit.released and unit.kind is Kind.BATCH:
+        unit.delivered = not unit.complete
+        return messages.ready_for_query(decision.status) if unit.complete else b""
     if unit.answered and unit.kind is Kind.QUERY:
         return b"".join(unit.held or ()) + messages.ready_for_query(decision.status)
     tag = b"BEGIN" if decision.status == IN_TRANSACTION else b"ROLLBACK"
@@ -147,18 +160,6 @@ def _count_resend(session: "Session", unit: Unit, decision: Decision) -> None:
         counters.resent_fatal += 1
     else:
         counters.resent_harmless += 1
-
-
-def _mark_unsent(units: "object", link: "Link") -> None:
-    """Certificate NS for bytes that never left this machine, as the kernel counts them."""
-    if link.last_words is None:
-        return
-    unsent = link.last_words.unsent_bytes(link.given_bytes)
-    for unit in reversed(list(units)):  # type: ignore[call-overload]
-        if unsent <= 0:
-            break
-        unit.unsent = True
-        unsent -= unit.size
 
 
 def _read_held(unit: Unit) -> None:

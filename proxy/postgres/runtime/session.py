@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from proxy.postgres.runtime.route import PostgresRoute
 
 HOLD_BACK_S = 0.02  # how long the start of an answer is held back at most
+_SYNCS = messages.sync() + messages.flush()  # as a set of bytes: nothing else is made of these
 QUEUE_BYTES_MAX = 1 << 20  # of a client that waits for a link; then it is not read from
 DRAIN_S = 5.0  # for the unit in flight of a client that left
 
@@ -243,7 +244,8 @@ class Session(asyncio.Protocol):
         if expected.missing:
             part = attach.with_missing(self, unit, part)
         expected.push(unit, self._may_hold())
-        link.given_bytes += len(part)
+        unit.begins_at = link.given_bytes
+        unit.ends_at = link.given_bytes = link.given_bytes + len(part)
         link.transport.write(part)  # type: ignore[union-attr]
 
     @staticmethod
@@ -263,8 +265,11 @@ class Session(asyncio.Protocol):
             self._copy_rows(part)
             return
         if unit.say is not None:  # answered already: swallow its rest, then close it
+            if unit.delivered and part.strip(_SYNCS):
+                unit.delivered = False  # it goes on behind what was answered by a dead link
+                self.say(say.mid_result(unit.rows, None, self.expected.fatal))
             if last:
-                self._close_answered(unit)
+                self._close_answered()
             return
         if self.owed_ready is not None and unit.kind is Kind.BATCH:
             unit.say = b""
@@ -283,6 +288,7 @@ class Session(asyncio.Protocol):
             self.expected.count(unit)
             self._note_sent(unit)
             self.link.write(part)
+            unit.ends_at = self.link.given_bytes
         else:
             self._queue.append(Entry(unit, [part], judged=False))
             self._count_queued(len(part))
@@ -315,7 +321,7 @@ class Session(asyncio.Protocol):
                 unit.copied = True
             self.link.write(part)
 
-    def _close_answered(self, unit: Unit) -> None:
+    def _close_answered(self) -> None:
         """The rest of a unit that was answered with an error has come: now it is over."""
         status = FAILED if self.lost is Lost.TOLD else self.expected.status
         self.say(messages.ready_for_query(status))
@@ -368,9 +374,11 @@ class Session(asyncio.Protocol):
         if unit.read_only:
             attach.send_read_only(self, unit, part)
             return
-        self.expected.push(unit, unit.complete and self._may_hold())
+        self.expected.push(unit, self._may_hold())
         self._note_sent(unit)
+        unit.begins_at = link.given_bytes
         link.write(part)
+        unit.ends_at = link.given_bytes
 
     def _settle(self) -> None:
         """Open the hot path if nothing stands in its way, or close it."""

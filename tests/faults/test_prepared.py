@@ -1,0 +1,27 @@
+"""Prepared statements across a loss: each exists exactly once, wherever the link died."""
+
+from typing import Any
+
+import pytest
+from proxy.demo.cutter import Cut, Direction
+
+TEXT = "select n from generate_series(1, %s::int) n"
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("first_byte", range(4))
+async def test_parse_in_the_unit_that_is_run_again(
+    hopped: Any, postgres: Any, first_byte: int
+) -> None:
+    """The ParseComplete may have been seen before the link died: the second run must not meet it."""
+    proxy = await hopped(postgres)
+    for after_bytes in range(first_byte, 120, 4):
+        connection = await proxy.connect()
+        hop = proxy.cutter.hops[max(proxy.cutter.hops)]
+        hop.cut_after(Direction.TO_CLIENT, after_bytes, Cut.RST)
+        for _ in range(3):
+            async with connection.pipeline():
+                cursor = await connection.execute(TEXT, (3,), prepare=True)
+                assert [row[0] for row in await cursor.fetchall()] == [1, 2, 3], after_bytes
+        await connection.close()
+    assert proxy.counters.losses > 20
