@@ -249,6 +249,14 @@ SCENARIOS: dict[str, Scenario] = {
         sends(pbe("SELECT 1") + q("SELEC")),
         says(PARSED + BOUND + ROWS + ERROR + z()),
     ]),
+    "P B E Q: the query fails, and another is sent before that is over": Scenario(
+        [
+            sends(pbe("SELECT 1") + q("SELEC")),
+            says(PARSED + BOUND + ROWS + ERROR, b""),
+            sends(q("SELECT 2")),
+            says(z() + ROWS + z(), PARSED + BOUND + ROWS + ERROR + z() + ROWS + z()),
+        ]
+    ),
     "P B E Q: the execute fails, query and next query are skipped": Scenario([
         sends(pbe("SELEC") + q("SELECT 2")),
         says(ERROR, b""),
@@ -585,6 +593,7 @@ def test_whole(name: str) -> None:
     expected = talk.expected
     assert chr(expected.status) == scenario.status
     assert len(expected.inflight) == scenario.owed
+    assert scenario.owed or expected._watching == 0
     assert set(talk.state.statements) == scenario.statements
     assert scenario.prologue == (expected.prologue and len(expected.prologue))
     assert str(expected.fault) == scenario.fault
@@ -680,13 +689,26 @@ def test_nothing_is_held_back_if_it_is_not_to_be() -> None:
     assert talk.units[0].released
 
 
-def test_a_client_that_flushes_gets_what_there_is() -> None:
+def test_a_client_that_flushes_gets_all_that_it_waits_for_at_once() -> None:
     talk = Talk()
     talk.client(pbe("SELECT 1") + FLUSH, hold=True)
-    assert talk.server(PARSED + BOUND) == PARSED + BOUND
+    assert talk.server(PARSED + BOUND + ROW) == b""
+    assert talk.server(c("SELECT 1")) == PARSED + BOUND + ROW + c("SELECT 1")
+    talk.client(b() + FLUSH)
+    assert talk.server(BOUND) == BOUND  # its answer has begun
+
+
+def test_a_client_that_flushes_waits_no_longer_than_for_an_error() -> None:
     talk = Talk()
-    talk.client(pbe("SELECT 1") + FLUSH + SYNC, hold=True)
-    assert talk.server(PARSED + BOUND) == b""  # it does not wait for that alone
+    talk.client(pbe("SELEC") + FLUSH, hold=True)
+    assert talk.server(ERROR) == ERROR
+
+
+def test_a_client_that_has_sent_its_sync_too_does_not_wait_for_the_flush_alone() -> None:
+    talk = Talk()
+    talk.client(p("SELECT 1") + FLUSH + SYNC, hold=True)
+    assert talk.server(PARSED) == b""
+    assert talk.server(z()) == PARSED + z()
 
 
 def test_the_start_of_the_second_answer_is_held_back_too() -> None:
@@ -969,6 +991,41 @@ def test_a_setting_that_the_server_reports() -> None:
     talk.server(c("SET") + ZONE + z())
     assert talk.expected.client_params == {}
     assert talk.expected.link_params == {b"TimeZone": b"UTC"}
+
+
+def test_only_reports_on_what_the_client_runs_correct_its_settings() -> None:
+    talk = Talk()
+    talk.client(q("SET TimeZone = 'utc'"))
+    talk.server(c("SET") + z())
+    before = talk.state.settings
+    talk.skip(q("SELECT 1"))
+    talk.server(ZONE + ROWS + z() + ZONE)
+    talk.client(q("SELECT 1"))
+    talk.server(ROWS + z())
+    assert talk.state.settings == before
+    talk.client(q("SELECT 1"))
+    talk.server(ROWS + ZONE + z())
+    assert talk.state.settings != before
+
+
+def test_what_the_proxy_runs_teaches_nothing() -> None:
+    talk = Talk()
+    talk.skip(q("SET a.b = 1"))
+    talk.client(q("SET c.d = 1"))
+    talk.server(c("SET") + z() + c("SET") + z())
+    assert list(talk.state.settings) == [b"c.d"]
+
+
+def test_a_copy_is_over_when_it_has_failed() -> None:
+    for end in (ERROR, c("COPY 1")):
+        talk = Talk()
+        talk.client(q("COPY t FROM STDIN"))
+        assert not talk.units[0].copying
+        talk.server(COPY_IN)
+        assert talk.units[0].copying
+        assert talk.units[0].pieces is None
+        talk.server(end)
+        assert not talk.units[0].copying
 
 
 def test_last_words() -> None:

@@ -140,7 +140,7 @@ def known(pieces: list[Piece]) -> list[object]:
             units.append(unit)
     return [
         {
-            **{name: getattr(unit, name) for name in (*SAID, "mixed", "size")},
+            **{name: getattr(unit, name) for name in (*SAID, "mixed", "size", "bare", "owed")},
             "journal": unit.pieces and unit.data,
         }
         for unit in units
@@ -352,6 +352,20 @@ def test_a_query_behind_a_batch_without_a_sync_is_part_of_it() -> None:
     assert unit.watch
     assert unit.class_of() is Class.WRITE
     assert one(p("SELECT 1") + q("DELETE FROM t")).class_of() is Class.WRITE
+
+
+@pytest.mark.parametrize(
+    ("data", "bare", "owed"),
+    [
+        (SYNC, True, 0),
+        (FLUSH + SYNC, True, 0),
+        (p("SELECT 1") + SYNC, False, 1),
+        (pbe("SELECT 1") + m.describe(b"P", "") + close("s") + FLUSH + SYNC, False, 5),
+    ],
+)
+def test_how_many_replies_a_batch_is_owed(data: bytes, bare: bool, owed: int) -> None:
+    unit = one(data)
+    assert (unit.bare, unit.owed) == (bare, owed)
 
 
 def test_a_flush_is_noted() -> None:

@@ -409,6 +409,12 @@ def test_several_statements_in_one_query() -> None:
     assert seen(judge([query(WRITE, BEGIN)], loss(fatal=True))) == "DOUBT-E"
 
 
+def test_behind_a_fatal_nothing_was_read_however_many_transactions_stand_there() -> None:
+    units = [query(WRITE), query(WRITE, COMMIT), query(WRITE, COMMIT), query(ROLLBACK)]
+    assert seen(judge(units, loss("T", fatal=True))) == "ROLLED-E FAILED-E FAILED-E FINISH-I"
+    assert seen(judge(units, loss("T"))) == "DOUBT-E DOUBT-I DOUBT-I RESEND-I"
+
+
 def test_text_that_was_not_read_may_commit() -> None:
     for script in (None, script_of((UNREAD,))):
         assert seen(judge([query(script=script)], loss("T"))) == "DOUBT-E"
