@@ -244,15 +244,18 @@ async def test_stale_only_where_enabled(
     stale = await make_route(cutter.port, cache=CacheOptions(stale_max_s=30.0), hold_s=0.2)
     strict = await make_route(cutter.port, cache=CacheOptions(), hold_s=0.2)
     wires = [await routed.wire(2) for routed in (stale, strict)]
+    with server.connect() as other:
+        other.mset({"k": "v", "lock": "held"})
     for wire in wires:
-        await wire.ask("SETNX", "k", "v")
-    for wire in wires:
+        assert await wire.ask("SET", "lock", "mine", "NX") == NIL[2]
         for _ in range(3):
             assert await wire.ask("GET", "k") == b"$1\r\nv\r\n"
+            assert await wire.ask("GET", "lock") == b"$4\r\nheld\r\n"
     await cutter.refuse()
     cutter.cut_all(Cut.RST)
     await cutter.idle()
     assert await wires[0].ask("GET", "k") == b"$1\r\nv\r\n"
+    assert (await wires[0].ask("GET", "lock")).startswith(b"-UPSTREAMDOWN")
     assert (await wires[1].ask("GET", "k")).startswith(b"-UPSTREAMDOWN")
     assert stale.route.caches is not None
     assert stale.route.caches.insight.stale_served == 1
