@@ -408,6 +408,15 @@ def test_a_unit_that_goes_out_again_knows_nothing_of_its_answer() -> None:
     assert unit.held_bytes == 0
 
 
+def test_a_new_unit_is_neither_sent_nor_answered_nor_the_proxys() -> None:
+    unit = Unit(Kind.BATCH)
+    flags = {name for name, value in vars(Unit).items() if value is False}
+    assert {"started", "skip", "read_only", "needs_sync", "copying", "released"} <= flags
+    assert {name for name, value in vars(Unit).items() if value is True} == {"bare"}
+    assert unit.pieces == []
+    assert unit.size == 0
+
+
 # ---- the text behind a Parse ----
 
 
