@@ -1,5 +1,6 @@
 """Prepared statements across a loss: each exists exactly once, wherever the link died."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -25,3 +26,29 @@ async def test_parse_in_the_unit_that_is_run_again(
                 assert [row[0] for row in await cursor.fetchall()] == [1, 2, 3], after_bytes
         await connection.close()
     assert proxy.counters.losses > 20
+
+
+@pytest.mark.servers
+async def test_prepared_in_a_transaction_that_is_begun_again(hopped: Any, postgres: Any) -> None:
+    """Preparing is no part of the transaction: the statement must not be prepared twice."""
+    proxy = await hopped(postgres)
+    connection = await proxy.connect(autocommit=False)
+    for turn in range(3):
+        hop = proxy.cutter.hops[max(proxy.cutter.hops)]
+        await connection.execute("set local work_mem = '5MB'", prepare=True)
+        await connection.execute("set search_path to public")
+        hop.cut(Cut.RST)
+        while len(proxy.named("link_lost")) <= 2 * turn:
+            await asyncio.sleep(0.005)
+        cursor = await connection.execute("select %s::int", (turn,), prepare=True)
+        assert await cursor.fetchone() == (turn,)
+        await connection.commit()
+        hop = proxy.cutter.hops[max(proxy.cutter.hops)]
+        await connection.execute("begin")
+        hop.cut(Cut.RST)
+        while len(proxy.named("link_lost")) <= 2 * turn + 1:
+            await asyncio.sleep(0.005)
+        cursor = await connection.execute("select %s::int", (turn,), prepare=True)
+        assert await cursor.fetchone() == (turn,)
+        await connection.rollback()
+    assert proxy.counters.rolled_back == 0

@@ -188,11 +188,13 @@ class Expected:
         statement exists for a client that uses it, and does not for one that prepares it again.
         """
         for name, message in unit.parses or ():
-            if name and message and name not in self.state.statements:
+            if not (name and message) or unit.released:
+                continue
+            if name not in self.state.statements:
                 self.state.parsed(name, message)
                 self.gatherer.names.setdefault(name, self.gatherer.script_of(message))
-                self.missing.add(name)
-                self.unsure.add(name)
+            self.missing.add(name)
+            self.unsure.add(name)
 
     def lost(self) -> list[Unit]:
         """The link is gone: returns the units owed, oldest first, and owes nothing any more."""
@@ -344,6 +346,8 @@ class Expected:
         if self.status == IDLE:
             self.prologue = []
         assert self.prologue is not None
+        if not unit.scripts():
+            return  # it has only prepared something, which is not the transaction's
         kept = sum(before.size for before in self.prologue) + unit.size <= PROLOGUE_BYTES_MAX
         if unit.errored or unit.pieces is None or not kept or not only_settings(unit):
             self.prologue = None

@@ -98,11 +98,13 @@ async def _restore(session: "Session", link: Link) -> None:
 
 async def _begin_again(session: "Session", link: Link) -> None:
     """Open the transaction a second time: what it has run so far are settings only."""
-    statements = session.state.statements
+    statements, missing = session.state.statements, session.expected.missing
     out = b""
     for unit in session.prologue:
-        out += b"".join(statements[name] for name in unit.uses or () if name in statements)
-        out += unit.data
+        needed = [name for name in unit.uses or () if name in missing and name in statements]
+        out += b"".join(statements[name] for name in needed) + unit.data
+        missing.difference_update(needed)
+        missing.difference_update(name for name, _ in unit.parses or ())
     answer = await link.ask(out, len(session.prologue), ASK_S)
     if errors_in(answer) is not None:
         raise NotRestorable("the transaction's settings")
@@ -178,7 +180,7 @@ def with_missing(session: "Session", unit: Unit, part: bytes) -> bytes:
         return b"".join(statements[name] for name in names) + part
     if not any(_may_name(script) for script in unit.scripts()):
         return part
-    names = [name for name in missing if name]
+    names = [name for name in missing if name and name not in expected.unsure]
     missing.difference_update(names)
     if names:
         batch = skipped(b"".join(statements[name] for name in names) + messages.sync(), Kind.BATCH)

@@ -444,11 +444,13 @@ class Session(asyncio.Protocol):
                 return
             if link.stale or not self.route.suits(link, self.expected.client_params):
                 attach.leave(self, Reason.UPSTREAM_READ_ONLY)
-            elif self.state.need is Need.NOW and not link.pooler:
+            elif link.pooler:
+                self.state.need = Need.NONE  # its answer would be another session's
+            elif self.state.need is Need.NOW:
                 self._direct = False
                 self._attaching = self.route.tasks.start(attach.look(self), "fingerprint")
                 return
-            elif self.state.need is Need.SOON and not link.pooler:
+            elif self.state.need is Need.SOON:
                 self.route.look_soon(self)
         if self._queue:
             self._pump()
