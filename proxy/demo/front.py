@@ -57,7 +57,6 @@ class Front:
         self._file.chmod(0o600)  # the upstream's password stands in it
         self.log = self._folder / "backstay.log"
         self._read_bytes = 0
-        self._listeners: list[str] = []
         package = str(Path(__file__).resolve().parents[2])  # also from a checkout, not installed
         self._child = Child(
             [sys.executable, "-m", "proxy", "run", "-c", str(self._file)],
@@ -70,10 +69,6 @@ class Front:
         self._child.start()
         self._child.wait_ready(lambda: self.look()["started"] > 0)
         return self
-
-    def serves(self, port: int) -> bool:
-        """Whether it said that it listens there."""
-        return any(listener.endswith(f":{port}") for listener in self._listeners)
 
     def running(self) -> bool:
         """Whether the process exists."""
@@ -92,8 +87,6 @@ class Front:
         """Read what is new in the log: events by name, and `run_again` for units sent again."""
         for event in self._new_events():
             self.counts[str(event.get("event"))] += 1
-            if event.get("event") == "started":
-                self._listeners = [str(listener) for listener in event.get("listeners", ())]
             verdicts = event.get("verdicts") or ()
             self.counts["run_again"] += sum(1 for verdict in verdicts if verdict in RUN_AGAIN)
         return self.counts

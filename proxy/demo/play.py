@@ -3,7 +3,7 @@
     application ── hop ───────────────── PostgreSQL        direct
     application ── Backstay ── hop ───── PostgreSQL        through Backstay
 
-and the same with Redis (cache_half.py), as far as the proxy serves it.
+and the same with Redis (cache_half.py).
 Everything is started here and ended here, in the opposite order, also when it is interrupted.
 """
 
@@ -60,7 +60,7 @@ class Scene:
     striker: Striker
     gate: Gate
     front: Front
-    cache: CacheHalf | None = None
+    cache: CacheHalf
     dashboard: str | None = None
     elapsed_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -133,9 +133,13 @@ async def _build(
     target = Target(address=("127.0.0.1", server.port))
     hops = [await stack.enter_async_context(Cutter(target, options.seed)) for _ in range(2)]
     direct = Side("direct", _url(server, hops[0].port))
+    watch.say("starting Redis …")
+    cache = CacheHalf(options.seed)
+    await cache.open(stack)
+    if stop.is_set():
+        return None
     ports = Ports.choose(options.usual_ports)
     watch.say("starting Backstay …")
-    cache = CacheHalf(options.seed)
     settings = _settings(options, ports, _url(server, hops[1].port), cache.through.hop.port)
     front = Front(settings, ports)
     stack.push_async_callback(asyncio.to_thread, front.close)
@@ -146,7 +150,7 @@ async def _build(
     version = await asyncio.to_thread(server.sql, "show server_version")
     by = "over TLS" if server.options.tls else "without TLS (this build has none)"
     gate = Gate(options.anywhere)
-    scene = Scene(
+    return Scene(
         options=options,
         server=server,
         version=f"PostgreSQL {version[0][0].split()[0]} {by}",
@@ -156,13 +160,9 @@ async def _build(
         striker=Striker(server, hops, names, gate),
         gate=gate,
         front=front,
+        cache=cache,
         dashboard=await asyncio.to_thread(front.dashboard),
     )
-    if front.serves(ports.redis):
-        watch.say("starting Redis …")
-        await cache.open(stack)
-        scene.cache = cache
-    return scene
 
 
 def _new_server() -> PostgresServer:
@@ -214,25 +214,17 @@ async def _run(scene: Scene, watch: Watch, stop: asyncio.Event) -> None:
                 for number in range(WORKERS):
                     worker = Worker(side, number, scene.gate, options.seed)
                     applications.create_task(worker.run(over))
-            if scene.cache is not None:
-                for half, port in zip(scene.cache.sides, _redis_ports(scene), strict=True):
-                    applications.create_task(half.run(port, over))
+            applications.create_task(scene.cache.direct.run(scene.cache.direct.hop.port, over))
+            applications.create_task(scene.cache.through.run(scene.front.ports.redis, over))
             async with asyncio.TaskGroup() as strikes:
                 strikes.create_task(striker.run(struck, options.cut_every_s, rng))
-                if scene.cache is not None:
-                    strikes.create_task(scene.cache.strike(struck, options.cut_every_s))
+                strikes.create_task(scene.cache.strike(struck, options.cut_every_s))
                 await _watch(scene, watch, stop)
                 struck.set()
             over.set()
             bound.reschedule(asyncio.get_running_loop().time() + FINISH_S_MAX)
     except* ServerError as group:
         raise group.exceptions[0] from None
-
-
-def _redis_ports(scene: Scene) -> tuple[int, int]:
-    """Where the two sides of the Redis half connect."""
-    assert scene.cache is not None
-    return scene.cache.direct.hop.port, scene.front.ports.redis
 
 
 async def _watch(scene: Scene, watch: Watch, stop: asyncio.Event) -> None:
@@ -244,8 +236,7 @@ async def _watch(scene: Scene, watch: Watch, stop: asyncio.Event) -> None:
         await pause(stop, TICK_S)
         scene.elapsed_s = clock() - started_s
         scene.counts = scene.front.look()
-        if scene.cache is not None:
-            scene.cache.look()
+        scene.cache.look()
         if not scene.front.running() and not scene.proxy_died:
             scene.proxy_died = scene.front.last_lines() or "no word in its log"
         watch.tick(scene)
@@ -255,8 +246,7 @@ def _settle(scene: Scene) -> None:
     """Read the ledger from the table, behind the back of both sides."""
     query = "select id, count(*) from gym.visits where via = %s group by id"
     scene.counts = scene.front.look()
-    if scene.cache is not None:
-        scene.cache.look()
+    scene.cache.look()
     scene.balances = {
         side.name: balance(side.tally, scene.server.sql(query, side.name))
         for side in (scene.direct, scene.through)
@@ -282,8 +272,7 @@ def faults(scene: Scene) -> list[str]:
     ):
         if count:
             found.append(f"{count} writes {what}")
-    if scene.cache is not None:
-        found += scene.cache.faults()
+    found += scene.cache.faults()
     if scene.options.seconds is not None and scene.elapsed_s >= scene.options.seconds:
         found += _too_little(scene)
     return found
@@ -305,4 +294,6 @@ def _too_little(scene: Scene) -> list[str]:
         return ["no strike came about: " + "; ".join(scene.striker.skipped)]
     if not scene.through.tally.acknowledged or scene.through.tally.requests < WORKERS:
         return ["hardly a request was served"]
+    if not scene.cache.through.tally.requests:
+        return ["not one request to Redis was served"]
     return []

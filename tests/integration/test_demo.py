@@ -77,6 +77,11 @@ async def test_every_kind_of_strike_comes_about() -> None:
     assert watch.scene.counts["run_again"] > 0
     assert watch.scene.counts["restored"] >= 8
     assert len(tally.acknowledged) > 50
+    cache = watch.scene.cache
+    assert cache.links_cut > 8
+    # 2 of 28 reads of a request, and the one that looks for a write, each anew after a cut.
+    assert cache.through.tally.upstream_reads < cache.through.tally.reads / 4
+    assert cache.through.tally.request_ms < cache.direct.tally.request_ms / 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from proxy.demo.cache_half import CacheHalf
 from proxy.demo.front import Ports
 from proxy.demo.ledger import balance
 from proxy.demo.play import Options, Scene
@@ -24,6 +25,8 @@ def scene(**options: Any) -> Scene:
         done=Counter({"reset": 2, "server restart": 1}), skipped=[], last="reset", links_cut=24
     )
     front = SimpleNamespace(log=Path("/nowhere/backstay.log"), ports=Ports(6432, 6380, 9127))
+    cache = CacheHalf(1)
+    cache.through.tally.requests = 10
     made = Scene(
         options=Options(**{"seconds": 10.0, **options}),
         server=cast("Any", SimpleNamespace(bin=Path("/nowhere"))),
@@ -34,6 +37,7 @@ def scene(**options: Any) -> Scene:
         striker=cast("Any", striker),
         gate=cast("Any", None),
         front=cast("Any", front),
+        cache=cache,
         elapsed_s=10.1,
         counts=Counter(link_lost=12, restored=12, run_again=1),
     )

@@ -72,11 +72,3 @@ def test_any_ports_differ() -> None:
 
 def test_no_dashboard_where_nobody_answers(front: Front) -> None:
     assert front.dashboard() is None
-
-
-def test_serves_what_it_said_it_listens_on(front: Front) -> None:
-    front.log.write_bytes(line("started", listeners=["127.0.0.1:16432"]))
-    front.look()
-    assert front.serves(16432)
-    assert not front.serves(6432)
-    assert not front.serves(6380)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from proxy.demo.cache_half import CacheHalf
 from proxy.demo.play import faults
 from tests.unit.demo.scenes import scene, settle
 
@@ -92,7 +91,8 @@ def test_errors_of_the_direct_side_are_no_fault() -> None:
 
 def test_the_redis_half_counts() -> None:
     made = scene()
-    made.cache = CacheHalf(1)
-    assert faults(made) == []
     made.cache.through.tally.errors = 1
     assert len(faults(made)) == 1
+    made = scene()
+    made.cache.through.tally.requests = 0
+    assert faults(made) == ["not one request to Redis was served"]
