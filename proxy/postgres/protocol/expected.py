@@ -21,19 +21,23 @@ from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.framing import EVERY_REPLY, FEW_REPLIES, Mark, scan, whole_bytes
 from proxy.postgres.protocol.joined import ends_with_sync, is_broken_row, merge
 from proxy.postgres.protocol.lessons import (
+    REPLIES,
+    adopt,
     bound,
     closed,
     executed,
     farewell,
+    flush_is_over,
     only_settings,
     parsed,
+    replies_in,
     unlearn,
 )
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 HELD_BYTES_MAX = 64 << 10
 RAW_BYTES_MIN = 256 << 10  # a longer message is not kept until it is whole
@@ -48,7 +52,6 @@ _PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED = b"13CIs"
 _LONG = frozenset(b"DdTNAV")  # messages that may be passed on before they are whole
 _NEWS = frozenset((_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION, _COPY_IN))
 _NEVER = frozenset((_COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION))
-_REPLIES = frozenset(b"123nTCIs")  # that end the answer to one extended-protocol message
 _ANSWERS = frozenset((_COMPLETE, _EMPTY))
 _LESSONS = frozenset((_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED))
 
@@ -178,23 +181,12 @@ class Expected:
             unit.rows += sum(scan(part, 0, EVERY_REPLY, marks)[1] for part in held)
             # Nobody else will see these: a CommandComplete may be the unit's commit marker.
             unit.answered = unit.answered or any(kind in _ANSWERS for kind, _, _ in marks)
-            unit.replies += sum(kind in _REPLIES for kind, _, _ in marks)
+            unit.replies += sum(kind in REPLIES for kind, _, _ in marks)
         return held
 
     def adopt(self, unit: Unit) -> None:
-        """Statements of a unit that the client was told has failed with its link.
-
-        A Parse outlives a failed unit, and drivers know it (psycopg's pipelines count on it): the
-        statement exists for a client that uses it, and does not for one that prepares it again.
-        """
-        for name, message in unit.parses or ():
-            if not (name and message) or unit.released:
-                continue
-            if name not in self.state.statements:
-                self.state.parsed(name, message)
-                self.gatherer.names.setdefault(name, self.gatherer.script_of(message))
-            self.missing.add(name)
-            self.unsure.add(name)
+        """Statements of a unit that the client was told has failed with its link."""
+        adopt(self, unit)
 
     def lost(self) -> list[Unit]:
         """The link is gone: returns the units owed, oldest first, and owes nothing any more."""
@@ -365,22 +357,13 @@ class Expected:
         if unit.held is None:
             unit.released = True
             if unit.owed:
-                unit.replies += _replies_in((data[begin:end],))
+                unit.replies += replies_in((data[begin:end],))
             out.append(data[begin:end])
             return
         unit.held.append(data[begin:end])
         unit.held_bytes += end - begin
-        if unit.held_bytes > HELD_BYTES_MAX or (unit.flushed and self._flush_is_over(unit)):
+        if unit.held_bytes > HELD_BYTES_MAX or (unit.flushed and flush_is_over(unit)):
             out.extend(self.release())
-
-    @staticmethod
-    def _flush_is_over(unit: Unit) -> bool:
-        """True if a client that waits behind its Flush is owed nothing more: hold back no longer."""
-        if unit.complete:
-            return False  # its Sync has come: ReadyForQuery will
-        if unit.errored:
-            return True
-        return unit.replies + _replies_in(unit.held or ()) >= unit.owed
 
     def _keep(self, rest: bytes, out: list[bytes]) -> None:
         """The first part of a message. A long one is passed on as it comes."""
@@ -515,11 +498,3 @@ class Expected:
             statement, bind = executed(unit, unit.next_execute - 1)
             tag = messages.read_command_tag(data, at[0] + 5, at[1])
             self.state.ran(statement, tag, bound(bind))
-
-
-def _replies_in(parts: "Iterable[bytes]") -> int:
-    """How many messages of a batch the parts of its answer answer for good."""
-    marks: list[Mark] = []
-    for part in parts:
-        scan(part, 0, EVERY_REPLY, marks)
-    return sum(kind in _REPLIES for kind, _, _ in marks)

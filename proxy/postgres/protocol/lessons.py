@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
 from proxy.postgres.protocol.parameters import Params, text_params
 from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
 from proxy.postgres.protocol.units import Kind, Unit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from proxy.postgres.protocol.expected import Expected
 
+REPLIES = frozenset(b"123nTCIs")  # each ends the answer to one extended-protocol message
 UNKNOWN = Statement(Class.OTHER, "", opaque=Opaque.STRONG)
 
 
@@ -96,6 +100,22 @@ def unlearn(owner: "Expected", unit: Unit) -> None:
             owner.missing.add(name)
 
 
+def adopt(owner: "Expected", unit: Unit) -> None:
+    """Statements of a unit that the client was told has failed with its link.
+
+    A Parse outlives a failed unit, and drivers know it (psycopg's pipelines count on it): the
+    statement exists for a client that uses it, and does not for one that prepares it again.
+    """
+    for name, message in unit.parses or ():
+        if not (name and message) or unit.released:
+            continue
+        if name not in owner.state.statements:
+            owner.state.parsed(name, message)
+            owner.gatherer.names.setdefault(name, owner.gatherer.script_of(message))
+        owner.missing.add(name)
+        owner.unsure.add(name)
+
+
 def farewell(body: bytes) -> dict[str, str] | None:
     """The fields of a notice that is the server's warning that it is about to end the connection.
 
@@ -105,3 +125,18 @@ def farewell(body: bytes) -> dict[str, str] | None:
     if fields.get("C") not in ("57P01", "57P02", "57P03"):
         return None
     return fields if fields.get("V", fields.get("S")) == "WARNING" else None
+
+
+def replies_in(parts: "Iterable[bytes]") -> int:
+    """How many messages of a batch these parts of its answer answer for good."""
+    marks: list[Mark] = []
+    for part in parts:
+        scan(part, 0, EVERY_REPLY, marks)
+    return sum(kind in REPLIES for kind, _, _ in marks)
+
+
+def flush_is_over(unit: Unit) -> bool:
+    """True if a client that waits behind its Flush is owed nothing more: hold back no longer."""
+    if unit.complete:
+        return False  # its Sync has come: ReadyForQuery will
+    return unit.errored or unit.replies + replies_in(unit.held or ()) >= unit.owed

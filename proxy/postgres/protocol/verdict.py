@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from proxy.postgres.protocol.statement import Class, Copy, Statement, Tx
+from proxy.postgres.protocol.statement import Class, Copy, Opaque, Statement, Tx
 from proxy.postgres.protocol.units import Kind, Unit
 
 ATTEMPTS_MAX = 5  # sendings of one unit; a statement that kills its server must not kill it often
@@ -394,9 +394,14 @@ def _last(unit: Unit) -> int:
 
 
 def _delivered(unit: Unit, kind: Class) -> bool:
-    """True for a batch of reads whose client has every answer, all but the ReadyForQuery."""
-    whole = unit.owed > 0 and unit.replies >= unit.owed
-    return kind is Class.READ and unit.released and whole and not (unit.errored or unit.held)
+    """True for a batch of reads whose client has every answer, all but the ReadyForQuery.
+
+    Not if a function that we do not know was called: what it may have written is not saved.
+    """
+    if kind is not Class.READ or not unit.released or unit.errored or unit.held:
+        return False
+    known = all(one.opaque is Opaque.NONE for one in _statements(unit) or ())
+    return known and 0 < unit.owed <= unit.replies
 
 
 def _marked(unit: Unit) -> bool:

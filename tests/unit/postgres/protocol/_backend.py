@@ -67,6 +67,7 @@ class Work:
             unit.script = script_of(tuple(STATEMENTS[s] for s in self.statements))
         else:
             unit.executes = [(script_of((STATEMENTS[s],)), b"") for s in self.statements]
+            unit.owed = len(self.statements)
         if self.hidden:
             unit.pieces = unit.script = None
             unit.executes = [(None, b"") for _ in self.statements]
@@ -296,6 +297,7 @@ class Client:
                 unit.unsent, unit.complete = False, False
         if units and (units[0].answered or units[0].errored):
             units[0].released = cut.released
+            units[0].replies = cut.released * len(self.told[owed[0].number].tags)
         loss = Loss(fatal, ord(self.status), self.prologue is not None, False, self.replay)
         decisions = judge(units, loss)
         assert len(decisions) == len(units)

@@ -306,7 +306,7 @@ SCENARIOS: dict[str, Scenario] = {
     "begin, parse": Scenario([
         sends(q("BEGIN") + p("SELECT 1", "s") + SYNC),
         says(c("BEGIN") + z("T") + PARSED + z("T")),
-    ], "T", statements={b"s"}, prologue=2),
+    ], "T", statements={b"s"}, prologue=1),
     "begin, select": Scenario([
         sends(q("BEGIN") + q("SELECT 1")),
         says(c("BEGIN") + z("T") + ROWS + z("T")),
@@ -883,14 +883,23 @@ def test_adopting_the_statements_of_a_unit_that_was_refused() -> None:
     talk = Talk()
     talk.client(p("SELECT 1", "s") + SYNC)
     talk.server(PARSED + z())
+    talk.expected.lost()
     (unit,) = units_of(p("SELECT 2", "t") + p("SELECT 3") + p("SELECT 4", "s") + SYNC)
     talk.expected.adopt(unit)
     talk.expected.adopt(Unit(Kind.QUERY))
     assert talk.state.statements == {b"s": p("SELECT 1", "s"), b"t": p("SELECT 2", "t")}
-    assert talk.expected.missing == talk.expected.unsure == {b"t"}
+    assert talk.expected.missing == talk.expected.unsure == {b"s", b"t"}
     talk.client(p("SELECT 5", "t") + SYNC)
     talk.server(PARSED + z())
-    assert talk.expected.missing == talk.expected.unsure == set()
+    assert talk.expected.missing == talk.expected.unsure == {b"s"}
+
+
+def test_what_was_delivered_is_not_adopted() -> None:
+    talk = Talk()
+    (unit,) = units_of(p("SELECT 2", "t") + FLUSH + SYNC)
+    unit.released = True
+    talk.expected.adopt(unit)
+    assert talk.state.statements == {}
 
 
 def test_the_unit_that_names_a_portal_meanwhile_keeps_it() -> None:

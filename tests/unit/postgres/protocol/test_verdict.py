@@ -332,6 +332,21 @@ def test_a_command_complete_in_a_batch_proves_nothing() -> None:
     assert seen(judge([batch(READ, answered=True)], loss())) == "READ_ONLY-I"
 
 
+def test_a_batch_of_reads_that_was_delivered_is_done() -> None:
+    # P B E H, all answers delivered; only the Sync's ReadyForQuery is missing.
+    facts = {"released": True, "owed": 3, "replies": 3}
+    for complete in (False, True):
+        assert seen(judge([batch(READ, complete=complete, **facts)], loss())) == "FINISH-I"
+        assert seen(judge([batch(complete=complete, **facts)], loss())) == "FINISH-I"
+    assert seen(judge([batch(READ, **{**facts, "replies": 2})], loss())) == "MID-I"
+    assert seen(judge([batch(READ, **{**facts, "released": False})], loss())) == "READ_ONLY-I"
+    assert seen(judge([batch(READ, **facts, errored=True)], loss())) == "MID-I"
+    assert seen(judge([batch(READ, **facts, held=[b"x"])], loss())) == "MID-I"
+    # A function may have written, which only the Sync would have saved.
+    assert seen(judge([batch(STATEMENTS["f"], **facts)], loss())) == "MID-I"
+    assert seen(judge([batch(WRITE, **facts)], loss())) == "DOUBT-I"
+
+
 def test_the_first_of_several_command_completes_is_not_the_last() -> None:
     assert seen(judge([query(WRITE, WRITE, answered=True)], loss())) == "DOUBT-I"
     # Text that was not read counts as one statement and may hold many.
