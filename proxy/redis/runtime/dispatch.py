@@ -59,7 +59,7 @@ def handle_special(client: "ClientConnection", data: bytes, args: list[bytes]) -
 
 def take_exclusive(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:
     """Gives the client an exclusive link and sends the command on it."""
-    client.work(ExclusiveSession(client).begin(data, args), "take an exclusive link")
+    ExclusiveSession(client).begin(data, args)
 
 
 def intervene(exclusive: ExclusiveSession, data: bytes, args: list[bytes]) -> bool:

@@ -111,10 +111,18 @@ class ExclusiveSession:
 
     # -- beginning ---------------------------------------------------------------------------
 
-    async def begin(self, data: bytes, args: list[bytes]) -> None:
-        """Takes a link and sends the command that needs it; says why not, if there is none."""
+    def begin(self, data: bytes, args: list[bytes]) -> None:
+        """Takes a link and sends the command that needs it; waits for one, if none is ready."""
         client = self.client
         client.lane_for(bulk=False)  # enters the partition, whose cache has to hear of writes
+        link = client.route.pool.take_parked(self._identity())
+        if link is not None:
+            self._start(link, data, args)
+        else:
+            client.work(self._begin_later(data, args), "take an exclusive link")
+
+    async def _begin_later(self, data: bytes, args: list[bytes]) -> None:
+        client = self.client
         try:
             link = await client.route.pool.take(self._identity())
         except UpstreamRefused as error:
@@ -124,6 +132,10 @@ class ExclusiveSession:
             client.route.counters.not_executed += 1
             client.say(say.upstream_down(str(error)))
             return
+        self._start(link, data, args)
+
+    def _start(self, link: ExclusiveLink, data: bytes, args: list[bytes]) -> None:
+        client = self.client
         client.route.counters.exclusive_taken += 1
         self._attach(link)
         if client.closed:

@@ -157,7 +157,7 @@ class Lane:
 
     async def _connect_once(self) -> None:
         limit = self.options.limits.reply_hold_bytes
-        link = await open_link(DataLink(self.identity, self, limit), self.options)
+        link = await open_link(DataLink(self.identity, self, limit), self.route)
         self.link = link
         self.greeting = link.greeting
         self._backoff.reset()

@@ -31,6 +31,7 @@ class ExclusivePool:
         self._options = route.options
         self._parked: dict[LinkIdentity, list[tuple[ExclusiveLink, float]]] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._replenishing: set[LinkIdentity] = set()
         self.total = 0
 
     async def take(self, identity: LinkIdentity) -> ExclusiveLink:
@@ -52,12 +53,39 @@ class ExclusivePool:
             text = f"{why}; waited {self._options.hold_s:g} s for a link"
             raise UpstreamUnavailable(text, Reason.HOLD_TIMEOUT) from None
 
-    async def _take_once(self, identity: LinkIdentity) -> ExclusiveLink:
+    def take_parked(self, identity: LinkIdentity) -> ExclusiveLink | None:
+        """A link that is ready now, or None. Another is made ready when it was the last."""
         parked = self._parked.get(identity, [])
         while parked:
             link, _ = parked.pop()
             if link.is_open:
+                if not parked:
+                    self._replenish(identity)
                 return link
+        return None
+
+    def _replenish(self, identity: LinkIdentity) -> None:
+        """Who needs one exclusive link mostly needs the next soon: no dial shall delay it."""
+        if identity in self._replenishing or self.total >= self._options.limits.exclusive_links_max:
+            return
+        try:
+            self._route.tasks.start(self._make_ready(identity), "dial an exclusive link ahead")
+        except ProxyError:
+            return
+        self._replenishing.add(identity)
+
+    async def _make_ready(self, identity: LinkIdentity) -> None:
+        try:
+            self.park(await self._open(identity))
+        except ProxyError:
+            pass  # whoever needs one will dial, and be told
+        finally:
+            self._replenishing.discard(identity)
+
+    async def _take_once(self, identity: LinkIdentity) -> ExclusiveLink:
+        link = self.take_parked(identity)
+        if link is not None:
+            return link
         while self.total >= self._options.limits.exclusive_links_max:
             if self._close_one_parked():
                 break
@@ -79,7 +107,7 @@ class ExclusivePool:
         link = ExclusiveLink(identity, self)
         try:
             await self._route.dial_permit()
-            await open_link(link, self._options)
+            await open_link(link, self._route)
         except ProxyError as error:
             self._route.dial_failed("exclusive", error)
             raise

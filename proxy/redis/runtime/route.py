@@ -76,6 +76,7 @@ class RedisRoute:
         self.table = fallback_table()
         self.pool = ExclusivePool(self)
         self.clients: dict[int, ClientConnection] = {}
+        self.links: set[UpstreamLink] = set()  # every connection to the upstream
         self.stopping = False
         self.caches: Partitions | None = None
         if options.cache is not None:
@@ -123,7 +124,19 @@ class RedisRoute:
             partition.close()
         self.pool.close()
         await self.tasks.stop()
-        await asyncio.sleep(0)
+        await self._end_connections()
+
+    async def _end_connections(self) -> None:
+        """Nothing of the route is left in the loop afterwards, or a second has passed."""
+        for link in list(self.links):
+            link.abort(Reason.SHUTDOWN, "Backstay is shutting down")
+        for client in list(self.clients.values()):
+            if client.transport is not None:
+                client.transport.abort()
+        for _ in range(100):
+            if not self.links and not self.clients:
+                break
+            await asyncio.sleep(0.01)
 
     def kill(self) -> None:
         """End every client now: the drain is cut short."""

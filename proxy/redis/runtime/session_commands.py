@@ -213,7 +213,7 @@ def _client(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:
 
 def _isolate(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:
     """A link of its own, at least for this command: it is about the connection itself."""
-    client.work(ExclusiveSession(client).begin(data, args), "take an exclusive link")
+    ExclusiveSession(client).begin(data, args)
 
 
 def _pass_slowly(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:

@@ -144,7 +144,7 @@ class Tracker:
     async def _connect_once(self) -> bool:
         """False: no use trying again."""
         try:
-            link = await open_link(TrackingLink(self.identity, self), self._route.options)
+            link = await open_link(TrackingLink(self.identity, self), self._route)
         except UpstreamUnavailable as error:
             self._route.dial_failed("tracking", error)
             self._settle()

@@ -5,7 +5,7 @@
 """
 
 import asyncio
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from proxy.core.errors import PeerProtocolError, UpstreamUnavailable
 from proxy.core.reasons import Reason
@@ -13,7 +13,9 @@ from proxy.net.dial import DialOptions, adopt, connect
 from proxy.net.drain import LastWords
 from proxy.redis.protocol.framing import ReplyScanner
 from proxy.redis.protocol.login import Greeting, LinkIdentity, handshake, judge
-from proxy.redis.runtime.options import RouteOptions
+
+if TYPE_CHECKING:
+    from proxy.redis.runtime.route import RedisRoute
 
 LinkT = TypeVar("LinkT", bound="UpstreamLink")
 
@@ -34,6 +36,7 @@ class UpstreamLink(asyncio.Protocol):
         self.given_bytes = 0
         self.lost_for: Reason | None = None
         self.lost_text = ""
+        self.open_links: set[UpstreamLink] = set()  # the route's; set by `open_link`
         self._words: LastWords | None = None
         self._answers: list[bytes] = []
         self._wanted = 0
@@ -45,6 +48,7 @@ class UpstreamLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._words = LastWords(transport)
+        self.open_links.add(self)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
 
     def data_received(self, chunk: bytes) -> None:
@@ -77,6 +81,7 @@ class UpstreamLink(asyncio.Protocol):
             self._note(Reason.UPSTREAM_RESET, "the link broke")
         unsent = self._words.unsent_bytes(self.given_bytes) if self._words is not None else 0
         self.transport = None
+        self.open_links.discard(self)
         answered, self._answered = self._answered, None
         if answered is not None and not answered.done():
             answered.set_result(None)
@@ -177,8 +182,10 @@ class UpstreamLink(asyncio.Protocol):
             answered.set_result(None)
 
 
-async def open_link(link: LinkT, options: RouteOptions, name: bytes = b"") -> LinkT:
+async def open_link(link: LinkT, route: "RedisRoute", name: bytes = b"") -> LinkT:
     """Dials and logs in. Raises UpstreamUnavailable, UpstreamRefused; the link is then closed."""
+    options = route.options
+    link.open_links = route.links
     dial = DialOptions(connect_timeout_s=options.connect_timeout_s, keepalive=options.keepalive)
     try:
         async with asyncio.timeout(options.connect_timeout_s):
