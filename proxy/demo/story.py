@@ -17,13 +17,13 @@ DIM: Final = "2"
 Paint = Callable[[str, str], str]
 """Text and colour in, text for the terminal out."""
 
-_SHOWN: Final = """\
-What this shows: links closed, reset or broken off within TLS, sessions terminated, and the server
-restarted, while connections were idle, in a read, or in a transaction that had only begun; and
-writes in flight struck by the server's own FATAL, which proves that they were rolled back.
-What it does not: a reset that strikes a write after it was sent, or a transaction in which work
-was done. Nobody can undo that, and Backstay does not pretend: the application gets 08007 (outcome
-unknown) or 40001 (rolled back), on a connection that stays open. See `backstay demo --anywhere`.
+_FAIR: Final = """\
+What is struck: links closed, reset or broken off within TLS, sessions terminated, and the server
+restarted, while connections are idle, in a read, or in a transaction that has only begun; and
+writes in flight, by the server's own FATAL, which proves that they were rolled back.
+What is spared: a write by a reset after it was sent, and a transaction in which work was done.
+Nobody can undo that, and Backstay does not pretend: the application gets 08007 (outcome unknown)
+or 40001 (rolled back), on a connection that stays open. See `backstay demo --anywhere`.
 Redis: reads only. redis-py repeats those by itself after a cut; what is shown is how few reach the
 server, and that a write by somebody else, straight into the server, is seen."""
 
@@ -81,7 +81,8 @@ def panel(scene: Scene, paint: Paint) -> list[str]:
     direct = _count(scene.direct.tally.errors.total(), "error")
     errors = f"direct: {direct}, through Backstay: {scene.through.tally.errors.total()}"
     return [
-        f"{scene.elapsed_s:.0f}{of}  {paint(errors, BOLD)}  {_strikes(scene)}{last}",
+        f"{scene.elapsed_s:.0f}{of}  {paint(errors, BOLD)}",
+        f"{_strikes(scene)}{last}",
         *_table(scene, paint),
         _done(scene),
         *_redis(scene.cache, paint),
@@ -99,7 +100,7 @@ def result(scene: Scene, problems: Sequence[str], paint: Paint) -> list[str]:
     for side, name in ((scene.direct, "direct"), (scene.through, "through Backstay")):
         for text, count in side.tally.errors.most_common(3):
             lines.append(paint(f"  {name}, {count} times: {_short(text)}", DIM))
-    lines += ["", *(_ANYWHERE if scene.options.anywhere else _SHOWN).splitlines(), ""]
+    lines += ["", *(_ANYWHERE if scene.options.anywhere else _FAIR).splitlines(), ""]
     if problems:
         return lines + [paint(f"FAILED: {problem}", RED) for problem in problems]
     errors = _count(scene.direct.tally.errors.total(), "error")
@@ -126,19 +127,20 @@ def _row(tally: Tally, paint: Paint, fine: str) -> str:
 
 
 def _redis(cache: CacheHalf, paint: Paint) -> list[str]:
-    heads = ("errors", "requests", "reads", "upstream", "request", "repeated")
+    heads = f"{'errors':>8}{'requests':>10}{'reads':>8}{'upstream':>10}{'request':>11}{'again':>11}"
     return [
-        f"{'Redis':<18}" + "".join(f"{head:>14}" for head in heads),
+        f"{'Redis':<18}" + heads,
         f"{'direct':<18}" + _redis_row(cache.direct.tally, paint, ""),
         f"{'through Backstay':<18}" + _redis_row(cache.through.tally, paint, GREEN),
     ]
 
 
 def _redis_row(tally: CacheTally, paint: Paint, fine: str) -> str:
+    """Reads asked for, reads that reached the server; a request, and a read once more in it."""
     colour = RED if tally.errors else fine
-    errors = f"{tally.errors:>14}"
-    counts = f"{tally.requests:>14}{tally.reads:>14}{tally.upstream_reads:>14}"
-    times = f"{tally.request_ms:>11.0f} ms{tally.repeat_ms:>11.2f} ms"
+    errors = f"{tally.errors:>8}"
+    counts = f"{tally.requests:>10}{tally.reads:>8}{tally.upstream_reads:>10}"
+    times = f"{tally.request_ms:>8.0f} ms{tally.repeat_ms:>8.2f} ms"
     return (paint(errors, colour) if colour else errors) + counts + times
 
 
