@@ -22,7 +22,7 @@ from proxy.redis.runtime.options import Replay
 from proxy.redis.runtime.upstream import open_link
 
 if TYPE_CHECKING:
-    from proxy.redis.runtime.route import RedisRoute
+    from proxy.redis.runtime.partition import Partition
 
 RETRY_AFTER_S = 0.1  # a command answered by LOADING and the like
 ROLE_PAUSE_S = 30.0  # after a second READONLY it is simply a replica; no more looking around
@@ -51,9 +51,10 @@ class Lane:
     """See the module."""
 
     def __init__(
-        self, route: "RedisRoute", identity: LinkIdentity, label: str, *, bulk: bool
+        self, partition: "Partition", identity: LinkIdentity, label: str, *, bulk: bool
     ) -> None:
-        self.route = route
+        self.route = route = partition.route
+        self._partition = partition
         self.bulk = bulk
         self.options = route.options
         self.identity = identity
@@ -160,6 +161,7 @@ class Lane:
         link = await open_link(DataLink(self.identity, self, limit), self.route)
         self.link = link
         self.greeting = link.greeting
+        self._partition.authenticated = link.greeting.authenticated
         self._backoff.reset()
         self._heard_s = self._used_s = self._loop.time()
         self.route.dial_succeeded(self.label, link)

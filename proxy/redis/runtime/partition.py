@@ -22,7 +22,8 @@ class Partition:
         self.credential = credential
         self.db = db
         self.clients = 0
-        self._route = route
+        self.authenticated = True  # False: the upstream wants a password first
+        self.route = route
         self._lanes: dict[tuple[int, bool], Lane] = {}
         self.tracker: Tracker | None = None
         if route.caches is not None:
@@ -35,7 +36,7 @@ class Partition:
         if lane is None:
             user = self.credential.name if self.credential else "default"
             label = f"{user}/{self.db}/resp{resp}{'/bulk' if bulk else ''}"
-            lane = Lane(self._route, LinkIdentity(self.credential, self.db, resp), label, bulk=bulk)
+            lane = Lane(self, LinkIdentity(self.credential, self.db, resp), label, bulk=bulk)
             self._lanes[resp, bulk] = lane
             lane.clients = self.clients
         return lane
@@ -49,7 +50,7 @@ class Partition:
         self.clients += 1
         for lane in self._lanes.values():
             lane.clients = self.clients
-        tracker, caches = self.tracker, self._route.caches
+        tracker, caches = self.tracker, self.route.caches
         if tracker is None or caches is None:
             return None
         tracker.open()
@@ -78,7 +79,7 @@ class Partition:
         """Ends every lane, and the cache."""
         for lane in self._lanes.values():
             lane.close()
-        if self.tracker is not None and self._route.caches is not None:
+        if self.tracker is not None and self.route.caches is not None:
             self.tracker.close()
-            self._route.caches.discard(self.credential, self.db)
+            self.route.caches.discard(self.credential, self.db)
             self.tracker = None

@@ -110,7 +110,7 @@ class RedisRoute:
         """Lets clients finish what is in flight, for at most `drain_s`, and ends everything."""
         self.stopping = True
         for client in list(self.clients.values()):
-            client.end(b"")
+            client.leave()
             client.flush()
         self._emptied = asyncio.Event()
         if self.clients:
@@ -203,14 +203,18 @@ class RedisRoute:
     # -- partitions --------------------------------------------------------------------------
 
     def partition(self, credential: Credential | None, db: int) -> Partition:
-        """The partition of a user and a database. Raises LimitExceeded if there are too many."""
+        """The partition of a user and a database."""
         key = (credential, db)
         partition = self._partitions.get(key)
         if partition is None:
-            if len(self._partitions) >= self.options.limits.partitions_max:
-                raise LimitExceeded("too many users and databases at once", Reason.LIMIT)
             partition = self._partitions[key] = Partition(self, credential, db)
         return partition
+
+    def make_room(self, credential: Credential | None, db: int) -> None:
+        """Before a client moves to a partition. Raises LimitExceeded if there are too many."""
+        known = (credential, db) in self._partitions
+        if not known and len(self._partitions) >= self.options.limits.partitions_max:
+            raise LimitExceeded("too many users and databases at once", Reason.LIMIT)
 
     def fence_all(self) -> None:
         """W4 for a write whose keys nobody declared: all hits wait for their tracking link."""

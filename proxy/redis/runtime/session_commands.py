@@ -88,6 +88,7 @@ async def _greeting(
 ) -> Greeting | None:
     """The greeting of the lane the client would use there; None if that has been answered."""
     try:
+        client.route.make_room(credential, db)
         lane = client.route.partition(credential, db).lane(resp, bulk=False)
         return await _ready(lane, client.route)
     except UpstreamRefused as error:
@@ -154,6 +155,7 @@ async def _log_in(client: "ClientConnection", credential: Credential, hello: Hel
     session, pool = client.session, client.route.pool
     resp = (hello.resp if hello else None) or session.resp
     try:
+        client.route.make_room(credential, session.db)
         link = await pool.verify(LinkIdentity(credential, session.db, resp))
     except UpstreamRefused as error:
         client.route.counters.logins_refused += 1

@@ -60,7 +60,8 @@ async def make_route(tmp_path: Path) -> AsyncIterator[MakeRoute]:
             reports.append({"event": event, "level": level, **fields})
 
         limits = replace(Limits(), **options.pop("limits", {}))
-        options.setdefault("address", Address("127.0.0.1", port))
+        if "address" not in options:
+            options["address"] = Address("127.0.0.1", port)
         route = RedisRoute(RouteOptions(name="test", limits=limits, **options), record)
         await route.start()
         listener = await listen(spec, route.client_protocol(), ListenOptions())
