@@ -8,6 +8,7 @@ Owns: counting, handing over, growing old, cleaning. Must not know: what session
 """
 
 import asyncio
+import bisect
 import random
 from collections import deque
 from collections.abc import Callable
@@ -94,6 +95,7 @@ class Pool:
         self._links: set[Link] = set()
         self._waiters: deque[_Waiter] = deque()
         self._dialing: list[Startup] = []
+        self._pinging = 0  # idle links that are being asked whether they live
         self._last_startup: Startup | None = None
         self.closed = False
 
@@ -196,7 +198,9 @@ class Pool:
         """Make room: the oldest idle link goes, as it fits nobody who waits."""
         for link in self._idle:
             if link.startup != startup:
-                self._close(link, Reason.LINK_EVICTED)
+                self._idle.remove(link)
+                self._links.discard(link)  # not forget(): the room is the caller's
+                link.close(Reason.LINK_EVICTED)
                 return True
         return False
 
@@ -232,6 +236,7 @@ class Pool:
 
     def _refuse(self, startup: Startup, refused: UpstreamRefused) -> None:
         """The server's answer is for everybody who asked the same."""
+        self.proven = False  # no warm link is asked for until these credentials work again
         for waiter in [waiter for waiter in self._waiters if waiter.startup == startup]:
             self._waiters.remove(waiter)
             if not waiter.future.done():
@@ -288,27 +293,44 @@ class Pool:
             return
         self._offer(link)
 
-    def _offer(self, link: Link) -> None:
-        """A clean link: for the oldest session that waits for one like it, else for the stack."""
+    def _offer(self, link: Link, used_s: float | None = None) -> None:
+        """A clean link: for the oldest session that waits, else for the stack.
+
+        `used_s`: when a session used it last, if that is not now.
+        """
         if link.closed:
             self.forget(link)
             return
         now_s = asyncio.get_running_loop().time()
-        link.used_s = now_s
+        link.used_s = now_s if used_s is None else used_s
         link.watch()
         link.on_lost = self.forget
         if self.closed or now_s > link.expires_s or link.stale:
             self._close(link, Reason.LINK_TOO_OLD)
             return
-        for waiter in self._waiters:
-            if waiter.startup == link.startup and not waiter.future.done():
-                self._waiters.remove(waiter)
-                waiter.future.set_result(link)
-                return
-        if self._waiters:
+        waiter = self._next_for(link)
+        if waiter is not None:
+            self._waiters.remove(waiter)
+            waiter.future.set_result(link)
+        elif self._waiters:
             self._close(link, Reason.LINK_EVICTED)
-            return
-        self._idle.append(link)
+        else:
+            bisect.insort(self._idle, link, key=lambda idle: idle.used_s)
+
+    def _next_for(self, link: Link) -> _Waiter | None:
+        """The session the link is for: one that waits behind another kind is not served first,
+        unless a dial is under way for everyone before it.
+        """
+        dialing = list(self._dialing)
+        for waiter in self._waiters:
+            if waiter.future.done():
+                continue
+            if waiter.startup == link.startup:
+                return waiter
+            if waiter.startup not in dialing:
+                return None
+            dialing.remove(waiter.startup)
+        return None
 
     def forget(self, link: Link) -> None:
         """The link is gone: noticed at once, also while it was idle."""
@@ -335,25 +357,26 @@ class Pool:
             elif spare and now_s - link.used_s > options.idle_s and link is self._idle[0]:
                 self._close(link, Reason.LINK_IDLE)
             elif now_s - max(link.used_s, link.pinged_s) >= context.ping_s:
-                self._idle.remove(link)
-                link.pinged_s = now_s
                 context.tasks.start(self._ping(link), "ping")
+                self._idle.remove(link)
+                self._pinging += 1
+                link.pinged_s = now_s
         startup = self._last_startup
         room = len(self._links) + len(self._dialing) < options.size
         if startup is not None and self.proven and room and not self._waiters and not self.closed:
-            kept = len(self._idle) + len(self._dialing)
+            kept = len(self._idle) + len(self._dialing) + self._pinging
             if kept < options.warm and context.upstream.available:
                 self._dial(startup)
 
     async def _ping(self, link: Link) -> None:
         """Keep the path awake and find out whether it still is one."""
-        used_s = link.used_s
         try:
             await link.ask(messages.sync(), 1, self._context.ping_timeout_s)
         except UpstreamUnavailable:
             return  # `forget` has been told
-        self._offer(link)
-        link.used_s = used_s
+        finally:
+            self._pinging -= 1
+        self._offer(link, link.used_s)
 
     def close(self) -> None:
         """End all idle links, and every other one as it comes back."""

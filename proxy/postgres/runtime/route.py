@@ -8,6 +8,7 @@ import asyncio
 import random
 import secrets
 
+from proxy.core.errors import LimitExceeded
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
 from proxy.net.contexts import ServerTlsMode, server_context
@@ -114,10 +115,13 @@ class PostgresRoute:
         while True:
             await asyncio.sleep(min(period_s, LOOK_DELAY_S) if self._to_look else period_s)
             now_s = loop.time()
-            self._look(now_s)
-            if now_s - last_s >= period_s * 0.9:
-                last_s = now_s
-                self._maintain(now_s)
+            try:
+                self._look(now_s)
+                if now_s - last_s >= period_s * 0.9:
+                    last_s = now_s
+                    self._maintain(now_s)
+            except LimitExceeded:
+                continue  # too much is under way: what is due stays due
 
     def _look(self, now_s: float) -> None:
         for session, due_s in list(self._to_look.items()):

@@ -678,7 +678,10 @@ class Session(asyncio.Protocol):
             loop = asyncio.get_running_loop()
             self._leave_timer = loop.call_later(DRAIN_S, self._give_up)
             return
+        link = self.link
         self._end(reason)
+        if running and link is not None:
+            self.route.cancel_on(link)  # nobody can finish what it runs
 
     def _give_up(self) -> None:
         """The last unit takes too long: cancel it, as nobody waits for it, and let the link go."""
