@@ -195,7 +195,7 @@ def close_gently(transport: asyncio.Transport) -> None:
 
     A socket closed with bytes unread answers the peer with RST, which takes our last words with
     it. So: end our half, let the protocol discard what comes, close when the peer has closed or
-    after LINGER_S. Over TLS the close_notify has to do.
+    after LINGER_S. Over TLS our half ends with close_notify.
     """
     if transport.is_closing():
         return

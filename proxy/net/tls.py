@@ -27,15 +27,17 @@ import contextlib
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any, cast
 
 from proxy.net.drain import LastWords
+from proxy.net.tls_phase import LEGAL, Phase
 
 Buffer = bytes | bytearray | memoryview
 
 _RECORD_BYTES = 16 * 1024  # the most plaintext in one record: RFC 8446, 5.1
-_FLUSH_BYTES = 256 * 1024  # ciphertext gathered before it goes to the plain transport
+# Ciphertext in one piece of a large chunk. An OpenSSL buffer never shrinks: fed with whole chunks,
+# each link would keep some 600 KiB for the rest of its life.
+_PIECE_BYTES = 64 * 1024
 _QUEUED_BYTES_MAX = 1024 * 1024  # plaintext written before the handshake is done
 
 
@@ -47,24 +49,7 @@ class HandshakeTimeout(ConnectionError):
     """The TLS handshake was not finished in time."""
 
 
-class Phase(Enum):
-    """Where a pump is in its life."""
-
-    NEW = auto()  # no plain transport yet
-    HANDSHAKE = auto()
-    OPEN = auto()
-    CLOSING = auto()  # we closed, or TLS failed: the plain transport is on its way out
-    CLOSED = auto()
-
-
-LEGAL: dict[Phase, frozenset[Phase]] = {
-    Phase.NEW: frozenset({Phase.HANDSHAKE}),
-    Phase.HANDSHAKE: frozenset({Phase.OPEN, Phase.CLOSING, Phase.CLOSED}),
-    Phase.OPEN: frozenset({Phase.CLOSING, Phase.CLOSED}),
-    Phase.CLOSING: frozenset({Phase.CLOSED}),
-    Phase.CLOSED: frozenset(),
-}
-
+_ALIVE = (Phase.HANDSHAKE, Phase.OPEN, Phase.ENDING)
 _OPEN = Phase.OPEN  # a global is cheaper than an enum attribute on the hot path
 
 
@@ -98,6 +83,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         "_handshake_error",
         "_incoming",
         "_last_write_bytes",
+        "_last_write_end",
         "_last_write_start",
         "_loss",
         "_options",
@@ -139,7 +125,8 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._given_bytes = 0  # ciphertext handed to the plain transport
-        self._last_write_start = 0  # _given_bytes before the latest write
+        self._last_write_start = 0  # _given_bytes before the latest write, and after it
+        self._last_write_end = 0
         self._last_write_bytes = 0  # plaintext of the latest write
         self.set_protocol(protocol)
 
@@ -183,8 +170,11 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         self._begin(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > _PIECE_BYTES:
+            self._receive_large(memoryview(data))
+            return
         self._incoming.write(data)
-        if self._phase is _OPEN:
+        if self._phase is _OPEN or self._phase is Phase.ENDING:
             self._decrypt()
         elif self._phase is Phase.HANDSHAKE:
             self._shake_hands()
@@ -194,14 +184,18 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         """The peer closed TCP. After its close_notify we may still have something to write."""
         if self._eof:
             return self._phase is _OPEN
+        if self._phase is Phase.ENDING:
+            self.close()  # our goodbye was enough for it
+            return None
         self._fail(TruncatedStream("the peer closed the connection without TLS close_notify"))
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._phase is _OPEN:
-            self._deliver_last_words()
+        rest = self._words.read_rest() if self._phase is _OPEN else b""
+        if rest:
+            self.data_received(rest)
         loss = self._loss
-        if loss is None and not self._eof and self._phase is not Phase.CLOSING:
+        if loss is None and not self._eof and self._phase in (Phase.HANDSHAKE, Phase.OPEN):
             loss = exc or TruncatedStream("the connection was closed without TLS close_notify")
         shaking = self._phase is Phase.HANDSHAKE
         self._become(Phase.CLOSED)
@@ -230,17 +224,19 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         if self._phase is not _OPEN:
             self._write_later(data)
             return
+        start = self._given_bytes
         try:
-            done = self._ssl_write(data)
+            done = self._ssl_write(data) if len(data) <= _PIECE_BYTES else 0
             if done != len(data):
-                self._write_records(memoryview(data)[done:])
+                self._write_pieces(memoryview(data)[done:])
         except ssl.SSLError as error:
             self._fail(error)
             return
         encrypted = self._outgoing.read()
-        self._last_write_start = self._given_bytes
+        self._last_write_start = start
         self._last_write_bytes = len(data)
         self._given_bytes += len(encrypted)
+        self._last_write_end = self._given_bytes
         self._raw_write(encrypted)
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
@@ -249,15 +245,23 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
     def close(self) -> None:
         """Sends close_notify, flushes, closes. The peer's own close_notify is not awaited."""
         if self._phase is _OPEN:
-            with contextlib.suppress(ssl.SSLError):  # "want read" the peer's close_notify: no
-                self.ssl_object.unwrap()
-            self._flush()
-        if self._phase in (Phase.OPEN, Phase.HANDSHAKE):
+            self._say_goodbye()
+        if self._phase in _ALIVE:
             self._end(None)
             self._raw.close()
 
+    def write_eof(self) -> None:
+        """Sends close_notify; goes on receiving until the peer says goodbye or closes."""
+        if self._phase is _OPEN:
+            self._say_goodbye()
+            if self._phase is _OPEN:  # the plain transport may have failed meanwhile
+                self._become(Phase.ENDING)
+
+    def can_write_eof(self) -> bool:
+        return True
+
     def abort(self) -> None:
-        if self._phase in (Phase.OPEN, Phase.HANDSHAKE):
+        if self._phase in _ALIVE:
             self._end(None)
         if self._phase is not Phase.NEW:
             self._raw.abort()
@@ -285,9 +289,6 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         """Ciphertext waiting below plus plaintext waiting for the handshake, bytes."""
         return self._raw.get_write_buffer_size() + self._queued_bytes
 
-    def can_write_eof(self) -> bool:
-        return False
-
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = cast("asyncio.Protocol", protocol)
         self._data_received = self._protocol.data_received
@@ -314,10 +315,11 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
 
         A lower bound, for use inside connection_lost: all of the latest write, or 1 if some of its
         ciphertext left (an incomplete record cannot be decrypted, so its last byte is not known to
-        anybody), or 0 if everything may have left. Source: `proxy.net.drain`, "What left".
+        anybody), or 0 if everything may have left. What followed the latest write (an alert, the
+        answer to a key update) does not count. Source: `proxy.net.drain`, "What left".
         """
         unsent = self._words.unsent_bytes(self._given_bytes)
-        if unsent == 0:
+        if unsent <= self._given_bytes - self._last_write_end:
             return 0
         if unsent >= self._given_bytes - self._last_write_start:
             return self._last_write_bytes
@@ -377,21 +379,34 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         if self._options.on_ready is not None:
             self._options.on_ready(error)
 
-    def _decrypt(self) -> None:
-        """Delivers the plaintext of all complete records received so far, in one call."""
+    def _receive_large(self, data: memoryview) -> None:
+        if self._phase is _OPEN or self._phase is Phase.ENDING:
+            self._incoming.write(data[:_PIECE_BYTES])
+            self._decrypt(data[_PIECE_BYTES:])
+        elif self._phase is Phase.HANDSHAKE:
+            self._incoming.write(data)
+            self._shake_hands()
+
+    def _decrypt(self, more: memoryview | None = None) -> None:
+        """Delivers the plaintext of all complete records received so far, in one call.
+
+        `more`: the rest of the chunk, which did not go into the buffer yet.
+        """
         error: ssl.SSLError | None = None
         eof = False
         plain = b""
         try:
             plain = self._ssl_read(_RECORD_BYTES)
             eof = not plain
-            # Nothing pending means no further record: asking anyway would cost an exception.
-            if self._incoming.pending and not eof:
-                plain, eof, error = self._decrypt_rest(plain)
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLZeroReturnError:  # close_notify, after we sent ours
+            eof = True
         except ssl.SSLError as caught:
             error = caught
+        # Nothing pending means no further record: asking anyway would cost an exception.
+        if (self._incoming.pending or more) and not eof and error is None:
+            plain, eof, error = self._decrypt_rest(plain, more or memoryview(b""))
         if self._outgoing.pending:  # the answer to a key update, or an alert
             self._flush()
         if plain:
@@ -401,39 +416,48 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         elif eof and not self._eof:
             self._peer_said_goodbye()
 
-    def _decrypt_rest(self, first: bytes) -> tuple[bytes, bool, ssl.SSLError | None]:
+    def _decrypt_rest(
+        self, first: bytes, more: memoryview
+    ) -> tuple[bytes, bool, ssl.SSLError | None]:
         """(plaintext with that of the following records, whether close_notify came, error)."""
         parts = [first]
-        eof = False
-        error: ssl.SSLError | None = None
         read, incoming = self._ssl_read, self._incoming
-        try:
-            while incoming.pending:
-                part = read(_RECORD_BYTES)
-                if not part:
-                    eof = True
-                    break
-                parts.append(part)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as caught:
-            error = caught
-        return b"".join(parts), eof, error
+        while True:
+            try:
+                while incoming.pending:
+                    part = read(_RECORD_BYTES)
+                    if not part:
+                        return b"".join(parts), True, None
+                    parts.append(part)
+            except ssl.SSLWantReadError:
+                pass  # a record that is not whole yet
+            except ssl.SSLZeroReturnError:
+                return b"".join(parts), True, None
+            except ssl.SSLError as caught:
+                return b"".join(parts), False, caught
+            if not more:
+                return b"".join(parts), False, None
+            incoming.write(more[:_PIECE_BYTES])
+            more = more[_PIECE_BYTES:]
 
     def _peer_said_goodbye(self) -> None:
         self._eof = True
-        if self._phase is _OPEN and not self._protocol.eof_received():
+        if self._phase not in (Phase.OPEN, Phase.ENDING):
+            return
+        keep_open = self._protocol.eof_received()
+        if not keep_open or self._phase is Phase.ENDING:
             self.close()
 
-    def _deliver_last_words(self) -> None:
-        rest = self._words.read_rest()
-        if rest:
-            self._incoming.write(rest)
-            self._decrypt()
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # "want read" the peer's close_notify: not now
+            self.ssl_object.unwrap()
+        self._flush()
 
     def _write_later(self, data: Buffer) -> None:
         if self._phase in (Phase.CLOSING, Phase.CLOSED):
             return
+        if self._phase is Phase.ENDING:
+            raise RuntimeError("write after write_eof")
         self._queued_bytes += len(data)
         self._queued.append(bytes(data))
         if self._queued_bytes > _QUEUED_BYTES_MAX:
@@ -441,15 +465,14 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
 
     def _write_queued(self) -> None:
         queued, self._queued, self._queued_bytes = self._queued, [], 0
-        if queued:
-            self.write(b"".join(queued))
+        self.write(b"".join(queued))
 
-    def _write_records(self, rest: memoryview) -> None:
+    def _write_pieces(self, rest: memoryview) -> None:
         """Encrypts a large write piece by piece, so that it is not in memory twice."""
         while rest:
-            done = self._ssl_write(rest[:_RECORD_BYTES])
+            done = self._ssl_write(rest[:_PIECE_BYTES])
             rest = rest[done:]
-            if self._outgoing.pending >= _FLUSH_BYTES:
+            if self._outgoing.pending >= _PIECE_BYTES:
                 self._flush()
 
     def _flush(self) -> None:

@@ -408,3 +408,34 @@ async def test_tls_partly_left() -> None:
     reset(far.sock)
     await link.lost.wait()
     assert link.unsent_bytes == 1
+
+
+@on_linux
+async def test_tls_large_write_of_which_only_the_tail_is_unsent() -> None:
+    """The pump hands a large write on in pieces: the first ones have left."""
+    link, pump, far = await tls_link(tcp_pair)
+    raw_write, written = pump._raw_write, 0
+
+    def die_at_the_last_piece(data: bytes) -> None:
+        nonlocal written
+        written += len(data)
+        if written > 400_000:
+            reset(far.sock)
+        raw_write(data)
+
+    far.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
+    pump._raw_write = die_at_the_last_piece
+    link.write(b"y" * 400_000)
+    await link.lost.wait()
+    assert link.unsent_bytes == 1
+
+
+@on_linux
+async def test_tls_goodbye_that_did_not_leave_is_not_the_write_before() -> None:
+    link, pump, far = await tls_link(tcp_pair)
+    link.write(b"left")
+    assert far.read(4) == b"left"
+    reset(far.sock)
+    pump.close()
+    await link.lost.wait()
+    assert link.unsent_bytes == 0

@@ -1,4 +1,4 @@
-"""The TLS pump: the same bytes on both sides, and every end told apart."""
+"""The TLS pump: the same bytes on both sides, handshakes, back-pressure, key updates."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,6 @@ import random
 import shutil
 import socket
 import ssl
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,15 @@ from proxy.net.contexts import (
     client_context,
     server_context,
 )
-from proxy.net.tls import LEGAL, HandshakeTimeout, Phase, PumpOptions, TlsPump, TruncatedStream
+from proxy.net.tls import HandshakeTimeout, PumpOptions, TlsPump, TruncatedStream
+from proxy.net.tls_phase import LEGAL, Phase
+from tests.unit.net.pumps import (
+    VERSIONS,
+    Two,
+    client_of_blocking_server,
+    client_options,
+    server_options,
+)
 from tests.unit.net.wires import (
     BlockingTls,
     PemFiles,
@@ -36,58 +43,6 @@ from tests.unit.net.wires import (
 )
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.timeout(20)]
-
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-
-def client_options(**changes: Any) -> PumpOptions:
-    context = certificates().client_context()
-    return PumpOptions(context, **{"server_hostname": "localhost", **changes})
-
-
-def server_options(**changes: Any) -> PumpOptions:
-    return PumpOptions(certificates().server_context(), **{"server_side": True, **changes})
-
-
-def fixed(options: PumpOptions, version: ssl.TLSVersion) -> PumpOptions:
-    options.context.minimum_version = options.context.maximum_version = version
-    return options
-
-
-class Two:
-    """A client pump and a server pump, connected and shaken."""
-
-    def __init__(self) -> None:
-        self.client, self.server = Recorder(), Recorder()
-
-    async def open(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, **options: Any) -> "Two":
-        near, far = tcp_pair()
-        far.setblocking(False)
-        self.near = TlsPump(self.client, fixed(client_options(**options), version))
-        self.far = TlsPump(self.server, server_options())
-        await over_loop(near, self.near)
-        await over_loop(far, self.far)
-        await self.near.handshaken()
-        await self.far.handshaken()
-        return self
-
-    async def close(self) -> None:
-        self.near.close()
-        await self.client.lost.wait()
-        await self.server.lost.wait()
-
-
-async def client_of_blocking_server(
-    protocol: Recorder, **options: Any
-) -> tuple[TlsPump, BlockingTls]:
-    ours, peer = tcp_pair()
-    pump = TlsPump(protocol, client_options(**options))
-    await over_loop(ours, pump)
-    far = BlockingTls(peer, certificates().server_context())
-    await asyncio.to_thread(far.handshake)
-    await pump.handshaken()
-    return pump, far
-
 
 # ---- bytes ---------------------------------------------------------------------------------------
 
@@ -440,150 +395,6 @@ async def test_we_leave_during_the_handshake(act: str) -> None:
     peer.close()
 
 
-# ---- ends ----------------------------------------------------------------------------------------
-
-
-async def test_clean_end() -> None:
-    two = await Two().open()
-    two.near.write(b"bye")
-    await two.close()
-    assert two.server.received == b"bye"
-    assert two.server.calls == [
-        "connection_made",
-        "data_received",
-        "eof_received",
-        "connection_lost",
-    ]
-    assert two.server.error is None
-    assert two.client.error is None
-    assert two.near.is_closing()
-    assert two.far.is_closing()
-
-
-async def test_truncation_is_told_apart() -> None:
-    link = Recorder()
-    _, far = await client_of_blocking_server(link)
-    far.sock.sendall(far.encrypt(b"half of"))
-    far.sock.close()
-    await link.lost.wait()
-    assert link.received == b"half of"
-    assert isinstance(link.error, TruncatedStream)
-    assert "eof_received" not in link.calls
-
-
-async def test_goodbye_in_the_chunk_of_the_data() -> None:
-    link = Recorder()
-    _, far = await client_of_blocking_server(link)
-    far.sock.sendall(far.encrypt(b"all of it") + far.goodbye())
-    far.sock.close()
-    await link.lost.wait()
-    assert link.received == b"all of it"
-    assert link.error is None
-    assert link.calls[-2:] == ["eof_received", "connection_lost"]
-
-
-async def test_reset_is_told_apart() -> None:
-    link = Recorder()
-    pump, far = await client_of_blocking_server(link)
-    pump.write(b"unread")
-    await turns()
-    reset(far.sock)
-    await link.lost.wait()
-    assert isinstance(link.error, ConnectionResetError)
-
-
-async def test_forged_record() -> None:
-    link = Recorder()
-    pump, far = await client_of_blocking_server(link)
-    forged = bytearray(far.encrypt(b"forged"))
-    forged[-1] ^= 1
-    far.sock.sendall(bytes(forged))
-    await link.lost.wait()
-    assert isinstance(link.error, ssl.SSLError)
-    assert link.received == b""
-    assert pump.is_closing()
-    far.sock.close()
-
-
-async def test_forged_record_behind_good_ones() -> None:
-    link = Recorder()
-    _, far = await client_of_blocking_server(link)
-    good = far.encrypt(b"good one") + far.encrypt(b"good two")
-    forged = bytearray(far.encrypt(b"forged"))
-    forged[-1] ^= 1
-    far.sock.sendall(good + bytes(forged))
-    await link.lost.wait()
-    assert link.received == b"good onegood two"
-    assert isinstance(link.error, ssl.SSLError)
-    far.sock.close()
-
-
-async def test_half_closed_peer_still_gets_answers() -> None:
-    """eof_received that returns true: the peer said goodbye, and waits for what it asked."""
-    link = Recorder()
-    link.eof_answer = True
-    pump, far = await client_of_blocking_server(link)
-    far.sock.sendall(far.encrypt(b"question") + far.goodbye())
-    far.sock.shutdown(socket.SHUT_WR)
-    await link.until_called("eof_received")
-    await turns(5)
-    assert not pump.is_closing()
-    pump.write(b"answer")
-    assert far.sock.recv(1000) != b""
-    pump.close()
-    await link.lost.wait()
-    assert link.error is None
-    far.sock.close()
-
-
-async def test_close_flushes() -> None:
-    link = Recorder()
-    pump, far = await client_of_blocking_server(link)
-    sent = random.Random(3).randbytes(2_000_000)
-    got = b""
-
-    def read_all() -> None:
-        nonlocal got
-        got = far.read(len(sent) + 1)  # one more than comes: ends at close_notify
-
-    reader = threading.Thread(target=read_all)
-    reader.start()
-    pump.write(sent)
-    pump.close()
-    pump.write(b"dropped")
-    await link.lost.wait()
-    await asyncio.to_thread(reader.join)
-    assert got == sent
-    assert link.error is None
-    far.sock.close()
-
-
-async def test_abort() -> None:
-    two = await Two().open()
-    two.near.abort()
-    two.near.abort()
-    await two.client.lost.wait()
-    await two.server.lost.wait()
-    assert two.client.error is None
-    assert isinstance(two.server.error, TruncatedStream | ConnectionResetError)
-    two.near.write(b"dropped")
-    two.near.close()
-
-
-async def test_close_from_data_received() -> None:
-    class Hasty(Recorder):
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self.transport.close()
-
-    link = Hasty()
-    _, far = await client_of_blocking_server(link)
-    far.sock.sendall(far.encrypt(b"one") + far.goodbye())
-    await link.lost.wait()
-    assert link.calls == ["connection_made", "data_received", "connection_lost"]
-    far.sock.close()
-
-
 # ---- back-pressure -------------------------------------------------------------------------------
 
 
@@ -615,7 +426,6 @@ async def test_is_reading() -> None:
     assert not two.near.is_reading()
     two.near.resume_reading()
     assert two.near.is_reading()
-    assert two.near.can_write_eof() is False
     await two.close()
 
 
