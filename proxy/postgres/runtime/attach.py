@@ -1,9 +1,9 @@
 """Attaching a session to a link: get one, make it look like the session, check that it does.
 
 The difference between a session and a fresh link goes out in one write: settings, role, SQL
-prepared statements, LISTEN, and the fingerprint that proves it (reference, section 3). A transaction
-that had run nothing but settings is begun again behind it. Protocol-level prepared statements follow
-lazily, in front of the first unit that needs them.
+prepared statements, LISTEN, and the fingerprint that proves it (reference, section 3). A
+transaction that had run nothing but settings is begun again behind it. Protocol-level prepared
+statements follow lazily, in front of the first unit that needs them.
 
 Owns: that order. Must not know: sockets, what caused the attach.
 """
@@ -11,7 +11,12 @@ Owns: that order. Must not know: sockets, what caused the attach.
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.core.errors import LimitExceeded, ProxyError, UpstreamUnavailable
+from proxy.core.errors import (
+    PeerProtocolError,
+    ProxyError,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import fingerprint, messages, say
 from proxy.postgres.protocol.expected import IN_TRANSACTION
@@ -24,6 +29,7 @@ from proxy.postgres.runtime.link import Link, Message, Phase, errors_in, rows_in
 
 if TYPE_CHECKING:
     from proxy.postgres.runtime.session import Session
+    from proxy.postgres.runtime.session_base import SessionBase
 
 ASK_S = 10.0  # for the server to answer what an attach asks; then the link counts as silent
 RESTORES_MAX = 20  # links one attach may lose while it restores
@@ -47,8 +53,11 @@ async def attach(session: "Session") -> Link:
 
     Raises what Pool.acquire raises, and NotRestorable.
     """
+    started_s = asyncio.get_running_loop().time()
     for _ in range(RESTORES_MAX):
-        link = await session.pool.acquire(session.startup, lambda s: _tell_waiting(session, s))
+        link = await session.pool.acquire(
+            session.startup, lambda s: _tell_waiting(session, s), started_s
+        )
         link.on_lost = session.pool.forget
         try:
             await _restore(session, link)
@@ -89,7 +98,7 @@ async def _restore(session: "Session", link: Link) -> None:
         if error is not None:
             raise NotRestorable(f"settings ({error.get('C', '')})")
         if expected_print is not None:
-            difference = read_print(answer).difference(expected_print)
+            difference = read_print(link, answer).difference(expected_print)
             if difference is not None:
                 raise NotRestorable(difference)
     if session.lost.name == "AGAIN":
@@ -98,7 +107,8 @@ async def _restore(session: "Session", link: Link) -> None:
 
 async def _begin_again(session: "Session", link: Link) -> None:
     """Open the transaction a second time: what it has run so far are settings only."""
-    statements, missing = session.state.statements, session.expected.missing
+    statements = session.state.statements
+    missing = session.expected.missing = set(statements)  # on this link: the last may have died
     out = b""
     for unit in session.prologue:
         needed = [name for name in unit.uses or () if name in missing and name in statements]
@@ -124,9 +134,13 @@ def _learn_again(session: "Session", tags: list[bytes]) -> None:
         state.ready(IN_TRANSACTION)
 
 
-def read_print(answer: list[Message]) -> Fingerprint:
-    """The fingerprint in an answer that ends with it."""
-    return fingerprint.read(rows_in(answer))
+def read_print(link: Link, answer: list[Message]) -> Fingerprint:
+    """The fingerprint in an answer that ends with it. Raises UpstreamUnavailable."""
+    try:
+        return fingerprint.read(rows_in(answer))
+    except PeerProtocolError as error:
+        link.lose(error.reason)
+        raise UpstreamUnavailable(str(error), error.reason) from error
 
 
 async def look(session: "Session") -> None:
@@ -146,7 +160,7 @@ async def look(session: "Session") -> None:
         question = fingerprint.ask(state.custom_names)
         answer = await link.ask(question, 1, timeout_s)
         if errors_in(answer) is None:
-            state.learn(read_print(answer))
+            state.learn(read_print(link, answer))
     except UpstreamUnavailable:
         pass  # the session has been told that its link is lost
     finally:
@@ -156,7 +170,7 @@ async def look(session: "Session") -> None:
 # -- sending with what the link lacks
 
 
-def with_missing(session: "Session", unit: Unit, part: bytes) -> bytes:
+def with_missing(session: "SessionBase", unit: Unit, part: bytes) -> bytes:
     """The unit's bytes behind the prepared statements that this link does not have yet.
 
     A batch gets them as its own first messages (their ParseCompletes are skipped); a Query that may
@@ -182,11 +196,12 @@ def with_missing(session: "Session", unit: Unit, part: bytes) -> bytes:
         return part
     names = [name for name in missing if name and name not in expected.unsure]
     missing.difference_update(names)
-    if names:
-        batch = skipped(b"".join(statements[name] for name in names) + messages.sync(), Kind.BATCH)
+    out = b""
+    for name in names:  # each on its own: one that is no longer valid must not take the others
+        batch = skipped(statements[name] + messages.sync(), Kind.BATCH)
         expected.push(batch, False)
-        return batch.data + part
-    return part
+        out += batch.data
+    return out + part
 
 
 def _may_name(script: object) -> bool:
@@ -203,7 +218,7 @@ def skipped(data: bytes, kind: Kind = Kind.QUERY) -> Unit:
     return unit
 
 
-def send_read_only(session: "Session", unit: Unit, part: bytes) -> None:
+def send_read_only(session: "SessionBase", unit: Unit, part: bytes) -> None:
     """Send a read again so that it cannot write (certificate RO; reference, section 4)."""
     link, expected = session.link, session.expected
     assert link is not None and not expected.inflight
@@ -218,6 +233,8 @@ def send_read_only(session: "Session", unit: Unit, part: bytes) -> None:
 
     expected.on_refused_read_only = refused
     expected.push(begin, False)
+    if expected.missing:
+        part = with_missing(session, unit, part)  # behind BEGIN, which drops the unnamed one
     expected.push(unit, True)
     expected.push(commit, False)
     link.write(begin.data + part + commit.data)
@@ -258,13 +275,29 @@ def refusal(session: "Session", error: ProxyError) -> bytes:
             return say.starting(resilience.hold_s, str(error))
 
 
+def refused(error: UpstreamRefused) -> bytes:
+    """The server's own words, or what kept the proxy from talking to it at all."""
+    if error.wire:
+        return error.wire
+    hint = "Look at sslmode and sslrootcert in the upstream URL, and at the server's certificate."
+    return say.upstream_login_failed(str(error), hint)
+
+
 def report(session: "Session", link: Link, first: bool) -> None:
     """One event for the attach."""
     now_s = asyncio.get_running_loop().time()
     waited_s = round(now_s - session.lost_at_s, 4)
     route = session.route
     if first:
-        route.events("connected", session=session.number, pid=link.pid, waited_s=waited_s)
+        route.events(
+            "connected",
+            session=session.number,
+            user=session.pool.key.user.decode("utf-8", "replace"),
+            database=session.pool.key.database.decode("utf-8", "replace"),
+            upstream=link.address,
+            pid=link.pid,
+            waited_s=waited_s,
+        )
         return
     route.counters.restores += 1
     route.events(

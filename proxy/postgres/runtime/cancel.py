@@ -44,7 +44,7 @@ async def _deliver(link: Link, options: UpstreamOptions) -> None:
     if link.host is None or not link.secret:
         return  # a pooler that gives no key cannot be asked
     dial = DialOptions(CANCEL_S, options.keepalive)
-    sock = await connect(link.host.address, dial)
+    sock = await connect(link.peer or link.host.address, dial)
     wrap = None
     try:
         context = client_context(options.tls) if link.over_tls else None

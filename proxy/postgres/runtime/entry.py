@@ -33,18 +33,21 @@ if TYPE_CHECKING:
 
 ALPN = "postgresql"
 HANDSHAKE_S = 10.0
+ENTRIES_SPARE = 100  # beyond pool.clients: for those who come to cancel, or to be told no
 
 
 class Phase(Enum):
     FIRST = auto()  # reading the first packets
     SHAKING = auto()  # a TLS handshake is under way
+    CANCELLING = auto()  # its CancelRequest is on its way to the server
     LOGIN = auto()
     OVER = auto()  # handed over, or refused
 
 
 LEGAL: dict[Phase, frozenset[Phase]] = {
-    Phase.FIRST: frozenset({Phase.SHAKING, Phase.LOGIN, Phase.OVER}),
+    Phase.FIRST: frozenset({Phase.SHAKING, Phase.CANCELLING, Phase.LOGIN, Phase.OVER}),
     Phase.SHAKING: frozenset({Phase.FIRST, Phase.OVER}),
+    Phase.CANCELLING: frozenset({Phase.OVER}),
     Phase.LOGIN: frozenset({Phase.OVER}),
     Phase.OVER: frozenset(),
 }
@@ -72,12 +75,15 @@ class Entry(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        if len(self._route.entries) >= self._route.options.pool.clients + ENTRIES_SPARE:
+            self._drop(Reason.TOO_MANY_CLIENTS)
+            return
         self._route.entries.add(self)
         seconds = self._route.options.pool.login_timeout_s
         self._timer = asyncio.get_running_loop().call_later(seconds, self._too_late, seconds)
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is Phase.OVER:
+        if self._phase in (Phase.CANCELLING, Phase.OVER):
             return
         self._buffer += data
         if self._phase is Phase.FIRST:
@@ -142,10 +148,10 @@ class Entry(asyncio.Protocol):
         def ready(error: Exception | None) -> None:
             if self._phase is Phase.OVER:
                 return
-            assert isinstance(self._transport, TlsPump)
             if error is not None:
                 self._drop(Reason.TLS_FAILED)
                 return
+            assert isinstance(self._transport, TlsPump)
             self._ssl_done = self._tls = True
             self._become(Phase.FIRST)
             if direct and self._transport.ssl_object.selected_alpn_protocol() != ALPN:
@@ -157,11 +163,18 @@ class Entry(asyncio.Protocol):
         )
         raw = self._transport
         raw.pause_reading()
-        self._transport = TlsPump.upgrade(raw, self, options, received)
+        pump = TlsPump.upgrade(raw, self, options, received)
+        if self._phase is not Phase.OVER:
+            self._transport = pump
 
     def _cancel(self, request: startup.CancelRequest) -> None:
-        self._route.cancel(keys.of_request(request))
-        self._drop(Reason.CANCELLED)
+        """Deliver it, then close: the client may take the end for "the server has been told"."""
+        task = self._route.cancel(keys.of_request(request))
+        if task is None:
+            self._drop(Reason.CANCELLED)
+        else:
+            self._become(Phase.CANCELLING)
+            task.add_done_callback(lambda _: self._drop(Reason.CANCELLED))
 
     def _started(self, first: startup.Startup) -> None:
         assert self._transport is not None
@@ -215,6 +228,9 @@ class Entry(asyncio.Protocol):
                 self._route.counters.logins_refused += 1
                 self.refuse(wire)
             case Authenticated(credentials):
+                if self._route.full:
+                    self.refuse(say.too_many_clients(self._route.options.pool.clients))
+                    return
                 rest, transport = self._buffer, self._transport
                 self._finish()
                 assert transport is not None
@@ -233,6 +249,8 @@ class Entry(asyncio.Protocol):
         self._finish()
 
     def _drop(self, reason: Reason) -> None:
+        if self._phase is Phase.OVER:
+            return
         if reason is not Reason.CANCELLED:
             self._route.events("refused", reason=reason)
         if self._transport is not None:

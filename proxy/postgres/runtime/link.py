@@ -21,6 +21,7 @@ from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.net.dial import Address
     from proxy.postgres.protocol.fingerprint import Identity
     from proxy.postgres.runtime.options import Host
 
@@ -67,6 +68,7 @@ class Link(asyncio.Protocol):
         self.pooler = False  # what answers is not the backend itself
         self.address = ""
         self.host: Host | None = None
+        self.peer: Address | None = None  # which of the host's addresses answered
         self.over_tls = False
         self.opened_s = self.used_s = self.expires_s = 0.0
         self.pinged_s = 0.0
@@ -244,7 +246,10 @@ class Link(asyncio.Protocol):
             return
         del buffer[:end]
         for kind, start, stop in marks:
-            self._take(kind, chunk[start + 5 : stop])
+            try:
+                self._take(kind, chunk[start + 5 : stop])
+            except PeerProtocolError:
+                self.lose(Reason.UPSTREAM_PROTOCOL)
             if self.phase is Phase.CLOSED:
                 return
 

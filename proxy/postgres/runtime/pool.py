@@ -1,8 +1,8 @@
 """The links of one user at one database, and the queue of the sessions that wait for one.
 
-A session takes a link only if it was opened with its own start-up settings, so that RESET means the
-same as on a fresh connection, and a clean hand-over costs no round trip. Idle links are a stack: the
-last one used goes out first, the others grow old.
+A session takes a link only if it was opened with its own start-up settings, so that RESET means
+the same as on a fresh connection, and a clean hand-over costs no round trip. Idle links are a
+stack: the last one used goes out first, the others grow old.
 
 Owns: counting, handing over, growing old, cleaning. Must not know: what sessions do with links.
 """
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.core.errors import LimitExceeded, UpstreamRefused, UpstreamUnavailable
+from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
 from proxy.net.tasks import TaskSet
@@ -27,6 +27,7 @@ from proxy.postgres.runtime.upstream import Upstream, Wanted, suits
 
 CLEAN_S = 5.0  # a link that takes longer to be cleaned is closed
 LIFETIME_JITTER = 0.1
+WARM_S = 3600.0  # a pool that nobody used for so long keeps no link ready
 
 Startup = tuple[tuple[bytes, bytes], ...]
 
@@ -117,21 +118,26 @@ class Pool:
 
     # -- taking
 
-    async def acquire(self, startup: Startup, on_wait: Callable[[float], None]) -> Link:
-        """A clean, idle link opened with `startup`. Waits up to hold_s, in order of arrival.
+    async def acquire(
+        self, startup: Startup, on_wait: Callable[[float], None], started_s: float
+    ) -> Link:
+        """A clean, idle link opened with `startup`. Waits in order of arrival, until hold_s after
+        `started_s` (the loop's time).
 
         `on_wait(seconds)` is called once when the wait has lasted notice_s. Raises UpstreamRefused
         (the server's answer), UpstreamUnavailable (HOLD_TIMEOUT, POOL_TIMEOUT) and LimitExceeded.
         """
         loop = asyncio.get_running_loop()
-        started_s = self.last_used_s = loop.time()
+        self.last_used_s = loop.time()
         self._last_startup = startup
         link = self._pop(startup)
         if link is not None:
             return link
         resilience = self._context.resilience
         self._context.hold.enter()
-        notice = loop.call_later(resilience.notice_s, on_wait, resilience.notice_s)
+        notice = None
+        if loop.time() < started_s + resilience.notice_s:
+            notice = loop.call_at(started_s + resilience.notice_s, on_wait, resilience.notice_s)
         try:
             while True:
                 left_s = resilience.hold_s - (loop.time() - started_s)
@@ -139,7 +145,8 @@ class Pool:
                 if not link.closed:
                     return link
         finally:
-            notice.cancel()
+            if notice is not None:
+                notice.cancel()
             self._context.hold.leave()
 
     async def _wait(self, startup: Startup, left_s: float) -> Link:
@@ -164,10 +171,13 @@ class Pool:
         if future.done() and not future.cancelled() and future.exception() is None:
             self._offer(future.result())
 
-    def _timeout(self) -> UpstreamUnavailable:
-        if self._context.upstream.available and len(self._links) >= self._context.options.size:
+    def _timeout(self) -> ProxyError:
+        upstream = self._context.upstream
+        if upstream.available and len(self._links) >= self._context.options.size:
             return UpstreamUnavailable("all links are in use", Reason.POOL_TIMEOUT)
-        return UpstreamUnavailable(self._context.upstream.last_error, Reason.HOLD_TIMEOUT)
+        if upstream.full_wire:
+            return UpstreamRefused(upstream.last_error, Reason.UPSTREAM_FULL, upstream.full_wire)
+        return UpstreamUnavailable(upstream.last_error, Reason.HOLD_TIMEOUT)
 
     def _pop(self, startup: Startup) -> Link | None:
         """The idle link used last that fits, if nobody waits for one already."""
@@ -189,9 +199,9 @@ class Pool:
             if startup in wanted:
                 wanted.remove(startup)
         for startup in wanted:
-            if len(self._links) + len(self._dialing) >= self._context.options.size:
-                if not self._evict(startup):
-                    return
+            full = len(self._links) + len(self._dialing) >= self._context.options.size
+            if full and not self._evict(startup):
+                return
             self._dial(startup)
 
     def _evict(self, startup: Startup) -> bool:
@@ -350,8 +360,9 @@ class Pool:
         """Once a second: retire what is old, ping what is idle, keep some links warm."""
         context = self._context
         options = context.options
+        warm = options.warm if self._wanted(now_s) else 0
         for link in list(self._idle):
-            spare = len(self._idle) > options.warm
+            spare = len(self._idle) > warm
             if now_s > link.expires_s or not suits(context.upstream.options.session_attrs, link):
                 self._close(link, Reason.LINK_TOO_OLD)
             elif spare and now_s - link.used_s > options.idle_s and link is self._idle[0]:
@@ -365,8 +376,13 @@ class Pool:
         room = len(self._links) + len(self._dialing) < options.size
         if startup is not None and self.proven and room and not self._waiters and not self.closed:
             kept = len(self._idle) + len(self._dialing) + self._pinging
-            if kept < options.warm and context.upstream.available:
+            if kept < warm and context.upstream.available:
                 self._dial(startup)
+
+    def _wanted(self, now_s: float) -> bool:
+        """False if nobody has come for so long that no link need be kept ready."""
+        used = any(link.phase is Phase.ATTACHED for link in self._links)
+        return used or now_s - self.last_used_s < WARM_S
 
     async def _ping(self, link: Link) -> None:
         """Keep the path awake and find out whether it still is one."""

@@ -23,6 +23,7 @@ from proxy.postgres.protocol.client_login import (
     UserSecret,
     user_secret,
 )
+from proxy.postgres.protocol.session_state import Need, SessionState
 from proxy.postgres.protocol.startup import Startup
 from proxy.postgres.runtime import cancel
 from proxy.postgres.runtime.counters import Counters
@@ -180,9 +181,14 @@ class PostgresRoute:
             return say.replication_refused()
         if self.tls_mode in (ServerTlsMode.REQUIRE, ServerTlsMode.VERIFY_CA) and not tls:
             return say.tls_required()
-        if len(self.sessions) >= self.options.pool.clients:
+        if self.full:
             return say.too_many_clients(self.options.pool.clients)
         return None
+
+    @property
+    def full(self) -> bool:
+        """True while there are as many clients as there may be."""
+        return len(self.sessions) >= self.options.pool.clients
 
     def join(
         self,
@@ -244,37 +250,43 @@ class PostgresRoute:
                 self._keys[key] = session
                 return key
 
-    def cancel(self, key: keys.CancelKey) -> None:
-        """A client's CancelRequest: for its session's link, or for its place in the queue."""
+    def cancel(self, key: keys.CancelKey) -> "asyncio.Task[None] | None":
+        """A client's CancelRequest: for its session's link, or for its place in the queue.
+
+        Returns what delivers it to the server, if that is to be told.
+        """
         session = self._keys.get(key)
         if session is None:
-            return
+            return None
         self.counters.cancels += 1
         link = session.cancel()
-        if link is not None:
-            self.cancel_on(link)
+        return None if link is None else self.cancel_on(link)
 
-    def cancel_on(self, link: Link) -> None:
-        """Cancel whatever runs on this link."""
-        self.tasks.start(cancel.cancel(link, self.options.upstream, self.events), "cancel")
+    def cancel_on(self, link: Link) -> "asyncio.Task[None] | None":
+        """Cancel whatever runs on this link, unless the proxy has too much to do or stops."""
+        try:
+            work = cancel.cancel(link, self.options.upstream, self.events)
+            return self.tasks.start(work, "cancel")
+        except LimitExceeded:
+            return None
 
     # -- roles
 
-    def suits(self, link: Link, seen: dict[bytes, bytes]) -> bool:
+    def suits(self, link: Link, state: SessionState) -> bool:
         """False if the host behind an attached link has lost the role the route wants.
 
         A session that made its own transactions read-only has not turned its host.
         """
         attrs = self.options.upstream.session_attrs
-        if attrs in ("any", "prefer-standby"):
+        if attrs in ("any", "prefer-standby", "read-only"):
             return True
-        if attrs in ("read-write", "read-only"):
-            attrs = "primary" if attrs == "read-write" else "standby"
-            if self.options.upstream.session_attrs == "read-only":
-                return True
+        own = _READ_ONLY in state.committed.settings or state.need is not Need.NONE
+        if attrs == "read-write" and own:
+            attrs = "primary"
         return suits(attrs, link)
 
 
+_READ_ONLY = b"default_transaction_read_only"
 _PROCESS_SECRET = secrets.token_bytes(32)
 
 

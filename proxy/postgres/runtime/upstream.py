@@ -10,6 +10,7 @@ Owns: hosts, TLS, logins, the gate. Must not know: sessions, who the links are f
 import asyncio
 import random
 import secrets
+import socket
 from dataclasses import dataclass, field
 
 from proxy.core.backoff import Backoff, RateLimit
@@ -17,7 +18,7 @@ from proxy.core.errors import PeerProtocolError, UpstreamRefused, UpstreamUnavai
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
 from proxy.net.contexts import SslMode, client_context
-from proxy.net.dial import DialOptions, TlsOptions, adopt, connect, exchange
+from proxy.net.dial import Address, DialOptions, TlsOptions, adopt, connect, exchange
 from proxy.postgres.protocol import fingerprint, messages
 from proxy.postgres.protocol.cert_hash import server_end_point
 from proxy.postgres.protocol.client_login import Credentials
@@ -29,6 +30,7 @@ from proxy.postgres.runtime.options import Host, PoolOptions, UpstreamOptions
 BACKOFF_LONGEST_S = 0.5  # an outage must not last longer for us than for others by more than this
 FULL_PAUSE_S = (0.5, 1.5)  # between tries while the server has no connection left (53300)
 DERIVED_MAX = 1024
+_SQLSTATE_28000 = b"\0C28000\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Upstream:
         self._recovered = asyncio.Event()
         self.down_since_s: float | None = None
         self.last_error = ""
+        self.full_wire = b""  # the server's own words while it takes no more connections
         self.pooler_seen = False
         self.opens = self.failures = 0
         self._derived = KeyCache(DERIVED_MAX)  # the server's salt stays the same
@@ -174,7 +177,9 @@ class Upstream:
             try:
                 return await self._log_in(host, wanted, tls=True)
             except (UpstreamUnavailable, UpstreamRefused) as failed:
-                if failed.reason is not Reason.TLS_FAILED:
+                # 28000: pg_hba.conf wants this login without TLS.
+                unwanted = isinstance(failed, UpstreamRefused) and _SQLSTATE_28000 in failed.wire
+                if failed.reason is not Reason.TLS_FAILED and not unwanted:
                     raise
                 return await self._log_in(host, wanted, tls=False)
         return await self._log_in(host, wanted, tls=True)
@@ -214,7 +219,7 @@ class Upstream:
                     context = None
                 elif answer == b"N":
                     raise UpstreamUnavailable(
-                        f"{host.address} does not offer TLS and sslmode={options.tls.mode} asks for it",
+                        f"{host.address} does not offer TLS, as sslmode={options.tls.mode} wants it",
                         Reason.TLS_FAILED,
                     )
                 elif answer != b"S":
@@ -228,7 +233,9 @@ class Upstream:
         wrap = None
         if context is not None:
             wrap = TlsOptions(context, host.tls_name, options.connect_timeout_s)
+        peer = _peer(sock)
         _, link = await adopt(sock, Link, wrap)
+        link.peer = peer
         return link, context is not None
 
     async def _exchange(self, link: Link, host: Host, wanted: Wanted, over_tls: bool) -> None:
@@ -248,7 +255,13 @@ class Upstream:
             derive=self._derived,
         )
         login = UpstreamLogin(request, secrets.token_bytes(NONCE_RANDOM_BYTES))
-        result = await _drive(link, login)
+        self.full_wire = b""
+        try:
+            result = await _drive(link, login)
+        except UpstreamUnavailable as error:
+            if error.reason is Reason.UPSTREAM_FULL:
+                self.full_wire = login.error_wire
+            raise
         link.params = result.params
         link.pid, link.secret = result.pid, result.secret
         link.watch()
@@ -263,8 +276,12 @@ class Upstream:
         if errors_in(answer) is not None or len(rows) != 1:
             link.pooler = True
         else:
-            link.identity = fingerprint.read_identity(rows)
-            link.pooler = link.identity.backend_pid != link.pid
+            try:
+                link.identity = fingerprint.read_identity(rows)
+            except PeerProtocolError:
+                link.pooler = True  # it talks like PostgreSQL, but is not
+            else:
+                link.pooler = link.identity.backend_pid != link.pid
         if link.pooler and not self.pooler_seen:
             self.pooler_seen = True
             self._events(
@@ -328,6 +345,16 @@ def suits(attrs: str, link: Link) -> bool:
         "read-write": not read_only,
         "read-only": read_only,
     }[attrs]
+
+
+def _peer(sock: socket.socket) -> Address | None:
+    """Which address answered; None on a Unix socket, or if it has gone again."""
+    if sock.family is socket.AF_UNIX:
+        return None
+    try:
+        return Address(*sock.getpeername()[:2])
+    except OSError:
+        return None
 
 
 def _is_loopback(host: str) -> bool:
