@@ -99,8 +99,10 @@ class ClientConnection(ClientStream):
         self.flush()
 
     def eof_received(self) -> bool:
-        # What was asked before the client's half-close is still answered, as Redis mostly does.
-        if self.has_unread or self._owes:
+        # What was asked before the client's half-close is still answered, as Redis mostly does;
+        # but a wait must not go on for somebody who is probably gone: it might take an element.
+        waits = self.exclusive is not None and self.exclusive.is_blocked
+        if not waits and (self.has_unread or self._owes):
             self.leave()
             return True
         return False

@@ -161,6 +161,11 @@ class ExclusiveSession:
         """The client is owed a reply."""
         return any(entry.sort is not Sort.OWN for entry in self.state.expected)
 
+    @property
+    def is_blocked(self) -> bool:
+        """A blocking command of the client is on its way."""
+        return any(entry.sort is Sort.BLOCKING for entry in self.state.expected)
+
     def forward(self, data: bytes, args: list[bytes], *, blocking: bool = False) -> Expected:
         """Sends a command on the link and notes what is due for it."""
         client, now_s = self.client, self._loop.time()
