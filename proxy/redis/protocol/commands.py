@@ -58,6 +58,7 @@ _EXCLUSIVE_NAMES: Final = frozenset(
     b"WAIT WAITAOF READONLY READWRITE ASKING".split()
 )
 _REFUSED_NAMES: Final = frozenset(b"SYNC PSYNC REPLCONF".split())
+_NO_DATA_NAMES: Final = _SESSION_NAMES | _REFUSED_NAMES | {b"POST", b"HOST:"}
 _BULK_NAMES: Final = frozenset(
     b"KEYS SORT SORT_RO EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO SCRIPT FUNCTION DEBUG SAVE "
     b"BGSAVE BGREWRITEAOF FLUSHALL FLUSHDB SWAPDB SINTER SUNION SDIFF SINTERSTORE SUNIONSTORE "
@@ -229,7 +230,7 @@ def _effect_of(upper: bytes, command: Command | None) -> int:
     if upper in _FLUSHING_NAMES:
         return FLUSHES
     if upper in _OPAQUE_NAMES or (command is None and len(upper) <= _LETTERS_MAX):
-        return 0 if upper in _SESSION_NAMES else OPAQUE
+        return 0 if upper in _NO_DATA_NAMES else OPAQUE
     if command is not None and command.flags & WRITE:
         named = all(spec.index or spec.keyword for spec in command.keys if spec.writes)
         return WRITES if command.keys and (named or upper == b"SORT") else OPAQUE

@@ -81,8 +81,9 @@ class CommandScanner:
         self.start -= dropped_bytes
         self._pos -= dropped_bytes
         self.need -= dropped_bytes
-        self._name_start -= dropped_bytes
-        self._name_end -= dropped_bytes
+        if self._name_start:  # 0: the command in progress has not come to its name yet
+            self._name_start -= dropped_bytes
+            self._name_end -= dropped_bytes
 
     def feed(self, buf: bytes) -> list[int]:
         """Whole commands as flat quadruples: start, name_start, name_end, end.
@@ -195,6 +196,7 @@ class CommandScanner:
         marks.append(name_end)
         marks.append(self._pos)
         self.start = self._pos
+        self._name_start = 0
 
 
 def _expected_dollar(got: int) -> str:

@@ -8,7 +8,6 @@ commands that were on it. What is submitted in one turn of the loop leaves in on
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.core.backoff import Backoff
 from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.redis.protocol.aftermath import Lost, Piece, settle
@@ -70,9 +69,7 @@ class Lane:
         self._scheduled = False
         self._dialling: asyncio.Task[None] | None = None
         self._ready: list[asyncio.Future[Greeting]] = []
-        self._backoff = Backoff(
-            route.options.backoff_shortest_s, route.options.backoff_longest_s
-        )
+        self._backoff = route.options.backoff()
         self._retiring: set[DataLink] = set()
         self._replica_until_s = 0.0
         self._heard_s = 0.0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from proxy.core.backoff import Backoff
 from proxy.net.dial import Address, TlsOptions
 from proxy.net.keepalive import Keepalive
 from proxy.redis.protocol.actions import CacheOptions
@@ -72,6 +73,12 @@ class RouteOptions:
     backoff_longest_s: float = 2.0
     cache: CacheOptions | None = None  # None: nothing is cached
     limits: Limits = field(default_factory=Limits)
+
+    def backoff(self) -> Backoff:
+        """Delays between dials: short enough that whoever is held hears of an upstream's return."""
+        shortest_s = self.backoff_shortest_s
+        longest_s = min(self.backoff_longest_s, self.hold_s / 4)
+        return Backoff(shortest_s, max(shortest_s, longest_s))
 
     def upstream_credential(self, given: Credential) -> Credential:
         """Whom a client with a password of ours acts as upstream: the user it named.

@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from proxy.core.backoff import Backoff
 from proxy.core.errors import ProxyError, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.redis.protocol.login import LinkIdentity, handshake, judge
@@ -39,7 +38,7 @@ class ExclusivePool:
 
         Raises UpstreamUnavailable (the time is over), UpstreamRefused.
         """
-        backoff = Backoff(self._options.backoff_shortest_s, self._options.backoff_longest_s)
+        backoff = self._options.backoff()
         why = "the upstream is not connected"
         try:
             async with asyncio.timeout(self._options.hold_s):

@@ -7,7 +7,6 @@ Owns the connection and its set-up; what is sent and what it means is the cache'
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.core.backoff import Backoff
 from proxy.core.errors import ProxyError, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.redis.protocol.actions import Fault, Out, Phase, Server
@@ -100,7 +99,7 @@ class Tracker:
         self._route = route
         self._loop = route.loop
         self._dialling: asyncio.Task[None] | None = None
-        self._backoff = Backoff(route.options.backoff_shortest_s, route.options.backoff_longest_s)
+        self._backoff = route.options.backoff()
         self._patient: list[ClientConnection] = []
         self._pending: list[bytes] = []
 
