@@ -2,8 +2,8 @@
 
 Owns one `ssl.SSLObject` over two `ssl.MemoryBIO`s. To the loop it is a protocol, to the application
 a transport; nothing is scheduled, no task runs, and one chunk from the kernel becomes one
-`data_received`. uvloop's own TLS costs about twice as much per small exchange (design 4.4, and
-tests/bench/bench_tls.py).
+`data_received`. Per small exchange it costs 3.5 µs above a plain transport, of which OpenSSL 2.4;
+uvloop 0.23's own TLS 4, in bulk a little less than the pump (tests/bench/bench_tls.py).
 
 What the application sees at the end of a connection:
 

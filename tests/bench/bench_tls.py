@@ -23,6 +23,7 @@ from typing import Any
 import trustme
 import uvloop
 
+from proxy.net.allocator import keep_freed_memory
 from proxy.net.tls import PumpOptions, TlsPump
 
 LINKS = 16
@@ -185,6 +186,7 @@ def run(directory: str, ports: list[int], seconds: float, loop_factory: Callable
 
 
 def main() -> None:
+    keep_freed_memory()  # as the proxy does
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.4
     with tempfile.TemporaryDirectory() as directory:
         ca = trustme.CA()
