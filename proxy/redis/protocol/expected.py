@@ -224,9 +224,10 @@ class ExclusiveState:
             phase = Phase.UNSENT if position >= unsent_from else Phase.SENT
             if position == 0 and given.cut:
                 phase = Phase.CUT
+            writes = entry.canned is None and entry.sort not in (Sort.OWN, Sort.SUBSCRIPTION)
             self._decide(entry, phase, _Context(table, why, given, later_write))
-            if _kind_of(entry, table) is not Kind.READ and phase is not Phase.UNSENT:
-                later_write = later_write or entry.sort not in (Sort.OWN, Sort.SUBSCRIPTION)
+            if writes and phase is not Phase.UNSENT and _kind_of(entry, table) is not Kind.READ:
+                later_write = True
             if entry.canned is not None:
                 entry.let_go()
             if entry.sort is not Sort.OWN and not (entry.muted and entry.canned is not None):

