@@ -201,7 +201,7 @@ class CommandScanner:
 
 def _expected_dollar(got: int) -> str:
     # Redis prints the byte itself, and blanks for CR and LF, which would break the error line.
-    shown = " " if got in (10, 13) else chr(got) if 32 <= got < 127 else "?"
+    shown = " " if got in (10, 13) else chr(got)
     return f"Protocol error: expected '$', got '{shown}'"
 
 

@@ -195,4 +195,4 @@ def accepts(users: Mapping[bytes, bytes], credential: Credential) -> bool:
 
 def protocol_error_line(error: PeerProtocolError) -> bytes:
     """The last line a client gets that broke the protocol."""
-    return say.error(str(error))
+    return b"-ERR %b\r\n" % str(error).encode("latin-1", "replace")

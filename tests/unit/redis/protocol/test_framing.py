@@ -69,7 +69,7 @@ def test_commands_cut_anywhere() -> None:
     [
         (b"*3\r\n$3\r\nSET\r\n:1\r\n", "expected '$', got ':'"),
         (b"*1\r\n\r\n", "expected '$', got ' '"),
-        (b"*1\r\n\x01\r\n", "expected '$', got '?'"),
+        (b"*1\r\n\xff\r\n", "expected '$', got '\xff'"),
         (b"*1\r\n$-1\r\n", "invalid bulk length"),
         (b"*1\r\n$+4\r\nPING\r\n", "invalid bulk length"),
         (b"*1\r\n$04\r\nPING\r\n", "invalid bulk length"),
