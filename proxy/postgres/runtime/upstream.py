@@ -114,6 +114,7 @@ class Upstream:
             # It is alive: others' links go on. A slow, single-minded retry would be a storm.
             self._not_before_s = max(self._not_before_s, now_s + self._rng.uniform(*FULL_PAUSE_S))
             return
+        self.full_wire = b""
         if self.down_since_s is None:
             self.down_since_s = now_s
             self._backoff.reset()
@@ -129,6 +130,7 @@ class Upstream:
 
     def _succeeded(self) -> None:
         self._not_before_s = 0.0
+        self.full_wire = b""
         self._recovered.set()
         if self.down_since_s is not None:
             away_s = self._loop.time() - self.down_since_s
@@ -219,7 +221,7 @@ class Upstream:
                     context = None
                 elif answer == b"N":
                     raise UpstreamUnavailable(
-                        f"{host.address} does not offer TLS, as sslmode={options.tls.mode} wants it",
+                        f"{host.address} does not offer TLS: sslmode={options.tls.mode} wants it",
                         Reason.TLS_FAILED,
                     )
                 elif answer != b"S":
@@ -255,7 +257,6 @@ class Upstream:
             derive=self._derived,
         )
         login = UpstreamLogin(request, secrets.token_bytes(NONCE_RANDOM_BYTES))
-        self.full_wire = b""
         try:
             result = await _drive(link, login)
         except UpstreamUnavailable as error:

@@ -87,6 +87,8 @@ class Proxied:
             await self._open()
         except BaseException as error:
             self._failed = error
+            if self._told.cutter is not None:
+                await self.cutter.close()
             return
         finally:
             self._started.set()
