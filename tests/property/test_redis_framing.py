@@ -1,4 +1,4 @@
-"""Any chopping gives the same commands and replies; any bytes give a result or PeerProtocolError."""
+"""Any chopping gives the same commands and replies; any bytes a result or PeerProtocolError."""
 
 import contextlib
 from itertools import pairwise
