@@ -253,9 +253,9 @@ class Entry(asyncio.Protocol):
             return
         if reason is not Reason.CANCELLED:
             self._route.events("refused", reason=reason)
+        self._finish()  # first: the end of a handshake is reported here, too
         if self._transport is not None:
             self._transport.close()
-        self._finish()
 
     def _too_late(self, seconds: float) -> None:
         self._route.counters.logins_refused += 1
