@@ -42,7 +42,7 @@ MakeCached = Callable[..., Awaitable[Cached]]
 
 @pytest_asyncio.fixture
 async def make_cached() -> AsyncIterator[MakeCached]:
-    """`await make_cached(redis_port, lease_s=…, mutant=…)`: listening; other options are the cache's."""
+    """`await make_cached(redis_port, mutant=…, lease_s=…)`: listening; the rest is CacheOptions."""
     made: list[Cached] = []
 
     async def make(port: int, mutant: type[Cache] | None = None, **options: Any) -> Cached:
@@ -55,7 +55,8 @@ async def make_cached() -> AsyncIterator[MakeCached]:
 
         address = Address("127.0.0.1", cutter.port)
         cache = CacheOptions(**options)
-        route = RedisRoute(RouteOptions(name="t", address=address, cache=cache, limits=LIMITS), record)
+        settings = RouteOptions(name="t", address=address, cache=cache, limits=LIMITS)
+        route = RedisRoute(settings, record)
         if mutant is not None:
             assert route.caches is not None
             route.caches.make_cache = mutant  # type: ignore[assignment]

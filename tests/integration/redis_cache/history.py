@@ -1,8 +1,8 @@
 """A recorded history over real connections, and the named checks of the promise on it.
 
 Every key has one writer, which waits for its answers; so the versions of a key are in order, and an
-interval (invoked, completed) per operation is all a check needs. Where an outcome is unknown the writer
-pauses until the server has certainly seen whatever was on its way.
+interval (invoked, completed) per operation is all a check needs. Where an outcome is unknown the
+writer pauses until the server has certainly seen whatever was on its way.
 """
 
 from __future__ import annotations
@@ -253,6 +253,6 @@ def _order(history: list[Op]) -> Iterator[str]:
                     version = op.seen[key] or 0
                     if j < i and version >= wrote.version:
                         yield f"{op}: {key} of its own future {wrote.version}"
-                    if j > i and wrote.acknowledged and version < wrote.version:
-                        if wrote.ttl_s == float("inf") or op.seen[key] is not None:
-                            yield f"{op}: {key} before its own {wrote.version}"
+                    ended = op.seen[key] is None and wrote.ttl_s < float("inf")
+                    if j > i and wrote.acknowledged and version < wrote.version and not ended:
+                        yield f"{op}: {key} before its own {wrote.version}"
