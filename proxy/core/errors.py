@@ -2,7 +2,7 @@
 
 ProxyError
 ├ ConfigError            a setting is wrong → exit 78, or the reload is refused
-├ PeerProtocolError      a peer broke its protocol → that side is closed; the only error parsers may raise
+├ PeerProtocolError      a peer broke its protocol → that side is closed; all that parsers raise
 ├ UpstreamUnavailable    dial failed, lost, starting up → hold and retry
 ├ UpstreamRefused        authentication, no such database → told to the client, never retried
 └ LimitExceeded          a bound of the settings was reached → refused in the dialect's own words
@@ -24,7 +24,7 @@ class ProxyError(Exception):
 
 
 class ConfigError(Exception):
-    """Settings that cannot be used. `problems` are whole lines: `file:line:column: path: expected`."""
+    """Settings that cannot be used. `problems`: lines `file:line:column: path: expected`."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))

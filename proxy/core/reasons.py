@@ -1,4 +1,4 @@
-"""Why something happened: one enum that is at once the log field, the metric label and the error's key.
+"""Why something happened: one enum, at once log field, metric label and key of the error.
 
 Bounded on purpose: a label value that is not listed here cannot reach a metric.
 """

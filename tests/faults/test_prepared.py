@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from proxy.demo.cutter import Cut, Direction
 
 TEXT = "select n from generate_series(1, %s::int) n"

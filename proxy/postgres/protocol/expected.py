@@ -28,6 +28,7 @@ from proxy.postgres.protocol.lessons import (
     executed,
     farewell,
     flush_is_over,
+    only_prepares,
     only_settings,
     parsed,
     replies_in,
@@ -326,6 +327,7 @@ class Expected:
             state.wrote = True  # a trigger may have changed the session
         if (unit.kind is Kind.QUERY or unit.mixed) and b"" in state.statements:
             state.simple_query_ran()
+            self.missing.discard(b"")
         if status != IN_TRANSACTION:
             self.prologue = None
             if status == IDLE and self.gatherer.portals and not self.gatherer.in_unit:
@@ -338,8 +340,8 @@ class Expected:
         if self.status == IDLE:
             self.prologue = []
         assert self.prologue is not None
-        if not unit.scripts():
-            return  # it has only prepared something, which is not the transaction's
+        if only_prepares(unit):
+            return  # which is not the transaction's
         kept = sum(before.size for before in self.prologue) + unit.size <= PROLOGUE_BYTES_MAX
         if unit.errored or unit.pieces is None or not kept or not only_settings(unit):
             self.prologue = None

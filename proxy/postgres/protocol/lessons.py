@@ -46,6 +46,18 @@ def bound(bind: bytes) -> Params:
     return text_params(messages.bind_params(bind, 5), formats)
 
 
+def only_prepares(unit: Unit) -> bool:
+    """True if all the unit did is to make or drop prepared statements, in either protocol."""
+    return all(
+        script is not None and script.statements and all(map(_prepares, script.statements))
+        for script in unit.scripts()
+    )
+
+
+def _prepares(statement: Statement) -> bool:
+    return statement.verb in ("PREPARE", "DEALLOCATE") and statement.tx is Tx.NONE
+
+
 def only_settings(unit: Unit) -> bool:
     """True if all the unit ran begins a transaction or changes a setting: safe to run again."""
     for script in unit.scripts():
@@ -54,6 +66,8 @@ def only_settings(unit: Unit) -> bool:
         for statement in script.statements:
             if statement.kind is not Class.BEGIN and statement.kind is not Class.SETTING:
                 return False
+            if _prepares(statement):
+                return False  # the session's already: it cannot be prepared twice
             if statement.tx not in (Tx.NONE, Tx.BEGIN, Tx.LOCAL):
                 return False
     return True

@@ -17,7 +17,7 @@ from proxy.postgres.protocol.statement import Class, Statement, Tx
 class PreparedStatements:
     """Bounded by `bytes_max` for each protocol: what does not fit is remembered as missing."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_missing", "by_name", "sql", "unclear")
+    __slots__ = ("_before", "_bytes", "_bytes_max", "_missing", "by_name", "sql", "unclear")
 
     def __init__(self, bytes_max: int) -> None:
         self.by_name: dict[bytes, bytes] = {}
@@ -25,6 +25,8 @@ class PreparedStatements:
         self._bytes = 0
         self._bytes_max = bytes_max
         self._missing: frozenset[bytes] = frozenset()
+        self._before: tuple[dict[bytes, PrepareSql], dict[bytes, bytes]] | None = None
+        """`sql` and `by_name` when last settled, if SQL has changed them since."""
         self.unclear = False
         """Running some PREPARE text again might prepare something else."""
 
@@ -35,6 +37,7 @@ class PreparedStatements:
 
     def prepare(self, prepared: PrepareSql) -> None:
         """PREPARE ran."""
+        self._note()
         self.sql[prepared.name] = prepared
         self.unclear = self.unclear or prepared.escapes
 
@@ -64,6 +67,7 @@ class PreparedStatements:
 
     def deallocate(self, name: bytes | None) -> None:
         """DEALLOCATE name or, for None, ALL, which leaves the unnamed statement."""
+        self._note()
         if name is not None:
             self.sql.pop(name, None)
             self.forget(name)
@@ -73,6 +77,24 @@ class PreparedStatements:
         for known in [*self.by_name, *self._missing]:
             if known:
                 self.forget(known)
+
+    def settle(self) -> None:
+        """The answers so far are whole: what PREPARE and DEALLOCATE did stays."""
+        self._before = None
+
+    def unsettle(self) -> None:
+        """The last answer will not come whole: what PREPARE and DEALLOCATE did is undone."""
+        if self._before is None:
+            return
+        self.sql, by_name = self._before
+        self._before = None
+        for name, message in by_name.items():
+            if name not in self.by_name:
+                self.parsed(name, message)
+
+    def _note(self) -> None:
+        if self._before is None:
+            self._before = dict(self.sql), dict(self.by_name)
 
     def correct(self, found: Mapping[bytes, bytes]) -> bool:
         """Takes the server's list of PREPAREd names and texts for the truth; True: it changed."""

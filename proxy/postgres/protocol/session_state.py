@@ -246,6 +246,7 @@ class SessionState:
         """ReadyForQuery came with this status byte."""
         if not self._pending:
             return
+        self.prepared.settle()
         if status == messages.STATUS_IDLE:
             if self._layers.explicit:
                 self._ended_out_of_sight()
@@ -262,8 +263,10 @@ class SessionState:
         self._reports = {**(self._reports or {}), canonical(name): value}
 
     def lost_transaction(self) -> None:
-        """The link died: what its transaction had done to the session is undone."""
+        """The link died: what its transaction had done to the session is undone, and what the
+        unit did that had no ReadyForQuery yet."""
         self._undo()
+        self.prepared.unsettle()
         self._pending = self._errored = False
         self._reports = None
 
@@ -329,6 +332,9 @@ class SessionState:
             for name, value in self._reports.items()
             if name in settings and name not in IDENTITY and settings[name].value != value
         }
+        if self.need is not Need.NONE:  # something ran that may have set what it liked
+            for name in _REPORTED & self._reports.keys() - settings.keys():
+                changed[name] = Setting(self._reports[name], seen=True)
         self._reports = None
         if changed:
             self._become(replace(self._scope, settings={**settings, **changed}))
@@ -496,4 +502,17 @@ class SessionState:
         return path is not None and b"pg_temp" in (path.value or b"") + path.text
 
 
+_REPORTED = frozenset(
+    (
+        b"application_name",
+        b"client_encoding",
+        b"datestyle",
+        b"default_transaction_read_only",
+        b"intervalstyle",
+        b"search_path",
+        b"standard_conforming_strings",
+        b"timezone",
+    )
+)
+"""Settings a session may change whose new value every server, or a newer one, reports."""
 _SURVIVES_DISCARD = frozenset(("dblink connections",))

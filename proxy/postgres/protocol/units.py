@@ -326,7 +326,8 @@ class Gatherer:
             self._cut(data, begin, start, False, pieces)
         if self._open is not None:
             self._open.pieces = None
-        pieces.append((None, data[start:stop], False))
+        # CopyDone and CopyFail end the rows.
+        pieces.append((None, data[start:stop], data[start] != ord("d")))
         return stop
 
     def _spill(self, pieces: list[Piece]) -> None:

@@ -4,7 +4,7 @@ Owns: gathering the facts for `protocol.verdict` and turning its decisions into 
 Must not know: sockets, how the next link comes.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages, say
@@ -13,15 +13,19 @@ from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
 from proxy.postgres.protocol.statement import Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.protocol.verdict import Action, Decision, Loss, judge, mark_unsent
+from proxy.postgres.runtime.session_base import Entry, Lost
 
 if TYPE_CHECKING:
     from proxy.postgres.runtime.link import Link
-    from proxy.postgres.runtime.session import Entry, Session
+    from proxy.postgres.runtime.session import Session
+
+
+SQL_TEXTS_MAX = 10  # of one loss in the log, each up to SQL_BYTES_MAX
+SQL_BYTES_MAX = 1000
 
 
 def lost(session: "Session", link: "Link") -> None:
     """Everything a loss does to a session. Afterwards its queue says what happens next."""
-    from proxy.postgres.runtime.session import Lost
 
     expected, state = session.expected, session.state
     expected.fatal = expected.fatal or link.fatal
@@ -33,7 +37,7 @@ def lost(session: "Session", link: "Link") -> None:
     units = [unit for unit in expected.lost() if not unit.skip]
     session.gatherer.portals.clear()
     facts = Loss(
-        fatal=expected.fatal is not None and not link.pooler,
+        fatal=_certifies(expected.fatal) and not link.pooler,
         status=expected.status,
         begin_again=prologue is not None and session.lost is Lost.NO,
         listening=bool(state.channels),
@@ -52,17 +56,19 @@ def lost(session: "Session", link: "Link") -> None:
         return  # the server found the client's own bytes wrong: its answer is the client's
     session.prologue = prologue or []
     _transaction_after(session, facts, decisions)
+    expected.missing.update(state.statements)  # what DEALLOCATE dropped may be back
+    if facts.status == IDLE and decisions and decisions[0].action is Action.FINISH:
+        state.ready(IDLE)  # what it did to the session stays
     session.put_first(_entries(session, units, decisions))
     _check_restorable(session, link)
 
 
 def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision]) -> None:
     """What became of the transaction the client was in, and what it will believe to be in."""
-    from proxy.postgres.runtime.session import Lost
 
-    if facts.status != IDLE:
-        session.state.lost_transaction()
     first = decisions[0] if decisions else None
+    if facts.status != IDLE or first is None or first.action is not Action.FINISH:
+        session.state.lost_transaction()  # at status I: what a unit did that was not answered
     resent = first is not None and first.action is Action.RESEND
     if facts.status == IN_TRANSACTION and facts.begin_again and (first is None or resent):
         session.lost = Lost.AGAIN
@@ -78,12 +84,11 @@ def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision
 
 def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -> "list[Entry]":
     """The queue's next entries: answers of the proxy, and units that go out again."""
-    from proxy.postgres.runtime.session import Entry
 
     entries = []
     for unit, decision in zip(units, decisions, strict=True):
         if decision.action in (Action.RESEND, Action.READ_ONLY):
-            _count_resend(session, unit, decision)
+            _report_resend(session, unit, decision)
             parts = list(unit.pieces or ())
             _forget_parses(session, unit)
             unit.restart()
@@ -95,6 +100,11 @@ def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -
         entries.append(Entry(unit, [], judged=True))
         session.expected.status = decision.status
     return entries
+
+
+def _certifies(fatal: dict[str, str] | None) -> bool:
+    """Certificate FT. A PANIC is none: it may strike when the commit is on disk."""
+    return fatal is not None and (fatal.get("V") or fatal.get("S")) == "FATAL"
 
 
 def _forget_parses(session: "Session", unit: Unit) -> None:
@@ -132,6 +142,8 @@ def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
 
 def _finish(unit: Unit, decision: Decision) -> bytes:
     """The rest of an answer whose end is certain."""
+    if unit.errored and unit.complete:
+        return b"".join(unit.held or ()) + messages.ready_for_query(decision.status)
     if unit.released and unit.kind is Kind.BATCH:
         unit.delivered = not unit.complete
         return messages.ready_for_query(decision.status) if unit.complete else b""
@@ -150,16 +162,44 @@ def _resolve(session: "Session", unit: Unit) -> None:
         unit.script = script_of((session.state.resolve(script.statements[0]),))
 
 
-def _count_resend(session: "Session", unit: Unit, decision: Decision) -> None:
+def _report_resend(session: "Session", unit: Unit, decision: Decision) -> None:
+    """Counted and reported by the certificate that allows it."""
     counters = session.route.counters
     if decision.action is Action.READ_ONLY:
+        certificate = "read_only"
         counters.replayed_read_only += 1
     elif not unit.complete or unit.unsent:
+        certificate = "unsent"
         counters.resent_unsent += 1
     elif session.expected.fatal is not None:
+        certificate = "fatal"
         counters.resent_fatal += 1
     else:
+        certificate = "harmless"
         counters.resent_harmless += 1
+    session.route.events(
+        "replayed",
+        session=session.number,
+        certificate=certificate,
+        attempt=unit.attempts + 1,
+        **_sql(session, [unit]),
+    )
+
+
+def _sql(session: "Session", units: list[Unit]) -> dict[str, Any]:
+    """The texts of the units, only if the log is to have them (`log.sql`)."""
+    if not session.route.options.log_sql:
+        return {}
+    texts: list[bytes] = []
+    for unit in units[:SQL_TEXTS_MAX]:
+        if unit.kind is Kind.QUERY and unit.pieces is not None:
+            texts.append(unit.data[5:-1])
+        statements = session.state.statements
+        parses = [message for _, message in unit.parses or () if message]
+        parses += [statements[name] for name in unit.uses or () if name in statements]
+        texts += [message[5:].split(b"\0", 2)[1] for message in parses]
+    shown = [text[:SQL_BYTES_MAX].decode("utf-8", "replace") for text in texts[:SQL_TEXTS_MAX]]
+    return {"sql": list(dict.fromkeys(shown))}
 
 
 def _read_held(unit: Unit) -> None:
@@ -176,7 +216,6 @@ def _read_held(unit: Unit) -> None:
 
 def _check_restorable(session: "Session", link: "Link") -> None:
     """State that cannot be rebuilt: the session ends, once the client has had its other errors."""
-    from proxy.postgres.runtime.session import Lost
 
     what = session.state.unrestorable
     listen_loss = session.route.options.resilience.listen_loss
@@ -204,4 +243,5 @@ def _report(session: "Session", link: "Link", units: list[Unit], decisions: list
         sqlstate=(link.fatal or {}).get("C", ""),
         in_flight=len(units),
         verdicts=done,
+        **_sql(session, units),
     )

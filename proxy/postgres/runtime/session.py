@@ -1,158 +1,38 @@
 """A client's session: attached to a link while there is one, and alive while there is none.
 
-One mechanism serves connecting, losing a link and leaving one: *attach* (design, section 4.1). Units
-of the client go straight to the link while the session is attached and owes the client nothing of
-its own; otherwise they wait in `_queue`, in order, together with the answers the proxy makes itself.
+One mechanism serves connecting, losing a link and leaving one: *attach* (design, section 4.1).
+Units of the client go straight to the link while the session is attached and owes the client
+nothing of its own; otherwise they wait in a queue, in order, together with the answers the proxy
+makes itself (`session_send`).
 
-Owns: the client's transport, the queue, the session's end. Must not know: how links are opened, what
-an error says (`protocol.say`), when a unit may run again (`protocol.verdict`).
+Owns: attaching and losing, the session's end. Must not know: how links are opened, what an error
+says (`protocol.say`), when a unit may run again (`protocol.verdict`).
 """
 
 import asyncio
-from collections import deque
-from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from proxy.core.errors import LimitExceeded, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.net.listen import close_gently
 from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.client_login import welcome
-from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION, Expected
+from proxy.postgres.protocol.expected import FAILED, IDLE
 from proxy.postgres.protocol.restore import cleaning
-from proxy.postgres.protocol.session_state import Need, SessionState
-from proxy.postgres.protocol.units import Gatherer, Kind, Piece, Unit
-from proxy.postgres.protocol.verdict import Replay
-from proxy.postgres.runtime import attach, loss, virtual
+from proxy.postgres.protocol.session_state import Need
+from proxy.postgres.runtime import attach, loss
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.link import Phase as LinkPhase
-
-if TYPE_CHECKING:
-    from proxy.postgres.protocol.keys import CancelKey
-    from proxy.postgres.protocol.statement import Script
-    from proxy.postgres.runtime.pool import Pool, Startup
-    from proxy.postgres.runtime.route import PostgresRoute
+from proxy.postgres.runtime.session_base import LEGAL, Entry, Lost, Phase
+from proxy.postgres.runtime.session_send import SendingSession
 
 HOLD_BACK_S = 0.02  # how long the start of an answer is held back at most
-_SYNCS = messages.sync() + messages.flush()  # as a set of bytes: nothing else is made of these
-QUEUE_BYTES_MAX = 1 << 20  # of a client that waits for a link; then it is not read from
 DRAIN_S = 5.0  # for the unit in flight of a client that left
 
 
-class Phase(Enum):
-    JOINING = auto()  # logged in, waiting for its first link
-    READY = auto()
-    LEAVING = auto()  # the client is gone, its last unit is still running
-    CLOSED = auto()
-
-
-LEGAL: dict[Phase, frozenset[Phase]] = {
-    Phase.JOINING: frozenset({Phase.READY, Phase.CLOSED}),
-    Phase.READY: frozenset({Phase.LEAVING, Phase.CLOSED}),
-    Phase.LEAVING: frozenset({Phase.CLOSED}),
-    Phase.CLOSED: frozenset(),
-}
-
-
-class Lost(Enum):
-    """What became of the transaction the client believes to be in."""
-
-    NO = auto()
-    UNTOLD = auto()  # it died with its link, and the client does not know yet
-    TOLD = auto()  # the client has had its error: 25P02 until ROLLBACK
-    AGAIN = auto()  # it had run nothing but settings: it is begun again at the next attach
-
-
-class Entry:
-    """One place in the queue: a unit, and its bytes that wait."""
-
-    __slots__ = ("judged", "parts", "unit")
-
-    def __init__(self, unit: Unit, parts: list[bytes], judged: bool) -> None:
-        self.unit = unit
-        self.parts = parts
-        self.judged = judged  # the verdict on a loss put it here: not to be looked at again
-
-
-class Session(asyncio.Protocol):
+class Session(SendingSession):
     """See the module. Made after the login; `start()` begins the first attach."""
 
-    __slots__ = (
-        "_alert",
-        "_attaching",
-        "_client_full",
-        "_direct",
-        "_hold_timer",
-        "_leave_timer",
-        "_paused",
-        "_queue",
-        "_queued_bytes",
-        "doomed",
-        "expected",
-        "gatherer",
-        "idle_since_s",
-        "key",
-        "link",
-        "lost",
-        "lost_at_s",
-        "minor",
-        "number",
-        "owed_ready",
-        "phase",
-        "pool",
-        "prologue",
-        "route",
-        "seen",
-        "startup",
-        "state",
-        "transport",
-    )
-
-    def __init__(
-        self, route: "PostgresRoute", pool: "Pool", startup: "Startup", number: int
-    ) -> None:
-        self.route = route
-        self.pool = pool
-        self.startup = startup
-        self.number = number
-        self.minor = 0  # protocol 3.minor, as the client negotiated it
-        self.phase = Phase.JOINING
-        self.state = SessionState()
-        self.gatherer = Gatherer(self._script)
-        self.expected = Expected(self.state, self.gatherer)
-        self.transport: asyncio.Transport | None = None
-        self.link: Link | None = None
-        self.key: CancelKey | None = None
-        self.lost = Lost.NO
-        self.prologue: list[Unit] = []  # of the transaction to be begun again
-        self.doomed = ""  # what cannot be rebuilt: told at the next message
-        self.owed_ready: int | None = None  # the next Sync closes a unit answered already
-        self.lost_at_s = 0.0
-        self.idle_since_s = 0.0
-        self.seen = -1
-        self._direct = False  # attached, nothing waits, nothing is odd: the hot path is open
-        self._alert = False  # the next boundary has something to do
-        self._client_full = False  # the client reads slower than the server writes
-        self._queue: deque[Entry] = deque()
-        self._queued_bytes = 0
-        self._attaching: asyncio.Task[None] | None = None
-        self._hold_timer: asyncio.TimerHandle | None = None
-        self._leave_timer: asyncio.TimerHandle | None = None
-        self._paused: set[str] = set()
-
-    def become(self, phase: Phase) -> None:
-        """The one place where the phase changes."""
-        assert phase in LEGAL[self.phase], f"{self.phase} → {phase}"
-        self.phase = phase
-
-    def _script(self, text: bytes) -> "Script":
-        conforming = self.expected.client_params.get(b"standard_conforming_strings") != b"off"
-        return self.route.classifier.script(text, conforming)
-
-    # -- the client's side: asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
+    __slots__ = ()
 
     def start(self, transport: asyncio.Transport, rest: bytes) -> None:
         """Take over from the login: attach, then say welcome. `rest`: bytes that came early."""
@@ -204,195 +84,6 @@ class Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._client_gone(Reason.CLIENT_LOST if exc else Reason.CLIENT_CLOSED)
 
-    def pause_writing(self) -> None:
-        self._client_full = True
-        link = self.link
-        if link is not None and link.transport is not None and not link.closed:
-            link.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._client_full = False
-        link = self.link
-        if link is not None and link.transport is not None and not link.closed:
-            link.transport.resume_reading()
-
-    def pause(self, why: str) -> None:
-        """Read nothing from the client, for this reason and until all reasons are gone."""
-        if not self._paused and self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self._paused.add(why)
-
-    def resume(self, why: str) -> None:
-        if why not in self._paused:
-            return
-        self._paused.discard(why)
-        if not self._paused and self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def say(self, data: bytes) -> None:
-        """Bytes for the client, unless it is gone."""
-        if self.phase is not Phase.LEAVING and self.transport is not None:
-            self.transport.write(data)
-
-    # -- sending
-
-    def _send_new(self, unit: Unit, part: bytes) -> None:
-        """The hot path: a whole unit for the link, nothing in its way."""
-        link = self.link
-        assert link is not None
-        expected = self.expected
-        if expected.missing:
-            part = attach.with_missing(self, unit, part)
-        expected.push(unit, self._may_hold())
-        unit.begins_at = link.given_bytes
-        unit.ends_at = link.given_bytes = link.given_bytes + len(part)
-        link.transport.write(part)  # type: ignore[union-attr]
-
-    @staticmethod
-    def _note_sent(unit: Unit) -> None:
-        """What stands in the pieces sent so far, as another piece may follow."""
-        unit.sent_parses = len(unit.parses or ())
-        unit.sent_uses = len(unit.uses or ())
-
-    def _may_hold(self) -> bool:
-        """True if the answer's start may be held back, as the unit could run again."""
-        expected = self.expected
-        return expected.status == IDLE or expected.prologue is not None
-
-    def _place(self, unit: Unit | None, part: bytes, last: bool) -> None:
-        """A piece that cannot go out at once, or is not a whole unit."""
-        if unit is None:
-            self._copy_rows(part)
-            return
-        if unit.say is not None:  # answered already: swallow its rest, then close it
-            if unit.delivered and part.strip(_SYNCS):
-                unit.delivered = False  # it goes on behind what was answered by a dead link
-                self.say(say.mid_result(unit.rows, None, self.expected.fatal))
-            if last:
-                self._close_answered()
-            return
-        if self.owed_ready is not None and unit.kind is Kind.BATCH:
-            unit.say = b""
-            status, self.owed_ready = self.owed_ready, None
-            self.say(messages.ready_for_query(status))
-            return
-        waiting = self._queue[-1] if self._queue else None
-        if waiting is not None and waiting.unit is unit:
-            waiting.parts.append(part)
-            self._count_queued(len(part))
-            self._pump()
-        elif unit.started:  # the next piece of one that is under way
-            assert self.link is not None
-            if self.expected.missing:
-                part = attach.with_missing(self, unit, part)
-            self.expected.count(unit)
-            self._note_sent(unit)
-            self.link.write(part)
-            unit.ends_at = self.link.given_bytes
-        else:
-            self._queue.append(Entry(unit, [part], judged=False))
-            self._count_queued(len(part))
-            self._pump()
-
-    def _count_queued(self, count: int) -> None:
-        self._queued_bytes += count
-        if self._queued_bytes > QUEUE_BYTES_MAX:
-            self.pause("queue")
-
-    def _copy_rows(self, part: bytes) -> None:
-        """COPY rows belong to the unit in flight; without one the server would ignore them."""
-        inflight = self.expected.inflight
-        if self._queue and not self._queue[-1].unit.complete:
-            self._queue[-1].parts.append(part)
-            self._count_queued(len(part))
-            return
-        if self._queue and not inflight:
-            last = self._queue[-1]
-            if last.unit.say is None and last.unit.pieces is not None:
-                # Rows sent blindly behind a COPY that has not gone out yet.
-                last.parts.append(part)
-                last.unit.pieces = None
-                self._count_queued(len(part))
-            return
-        if inflight and self.link is not None:
-            unit = inflight[-1]
-            unit.pieces = None
-            if part[:1] in (b"c", b"f"):
-                unit.copied = True
-            self.link.write(part)
-
-    def _close_answered(self) -> None:
-        """The rest of a unit that was answered with an error has come: now it is over."""
-        status = FAILED if self.lost is Lost.TOLD else self.expected.status
-        self.say(messages.ready_for_query(status))
-
-    # -- the queue
-
-    def _pump(self) -> None:
-        """Send what waits, or answer it, in order, as far as that goes now."""
-        expected = self.expected
-        while self._queue and self.phase is Phase.READY:
-            entry = self._queue[0]
-            unit = entry.unit
-            if self.doomed and unit.say is None:
-                self.end_with(
-                    say.state_lost(self.doomed, expected.fatal), Reason.STATE_NOT_RESTORABLE
-                )
-                return
-            if unit.say is None and not entry.judged and self.lost in (Lost.UNTOLD, Lost.TOLD):
-                if not virtual.answer(self, unit):
-                    return  # its end has not come yet
-            if unit.say is not None:
-                if expected.inflight:
-                    return  # the answers before it come first
-                self._drop_first()
-                self.say(unit.say)
-                continue
-            if self.link is None or self.link.phase is not LinkPhase.ATTACHED:
-                self._attach()
-                return
-            if unit.read_only and expected.inflight:
-                return
-            self._drop_first()
-            self._send_entry(entry)
-        self._settle()
-        if self._alert:
-            self._maybe_end()
-
-    def _drop_first(self) -> None:
-        entry = self._queue.popleft()
-        self._queued_bytes -= sum(map(len, entry.parts))
-        if self._queued_bytes <= QUEUE_BYTES_MAX // 2:
-            self.resume("queue")
-
-    def _send_entry(self, entry: Entry) -> None:
-        unit, link = entry.unit, self.link
-        assert link is not None
-        part = b"".join(entry.parts)
-        if self.expected.missing:
-            part = attach.with_missing(self, unit, part)
-        if unit.read_only:
-            attach.send_read_only(self, unit, part)
-            return
-        self.expected.push(unit, self._may_hold())
-        self._note_sent(unit)
-        unit.begins_at = link.given_bytes
-        link.write(part)
-        unit.ends_at = link.given_bytes
-
-    def _settle(self) -> None:
-        """Open the hot path if nothing stands in its way, or close it."""
-        link = self.link
-        self._direct = (
-            self.phase is Phase.READY
-            and link is not None
-            and link.phase is LinkPhase.ATTACHED
-            and not self._queue
-            and self.lost is Lost.NO
-            and not self.doomed
-            and self.owed_ready is None
-        )
-
     # -- the link's side
 
     def from_link(self, data: bytes) -> None:
@@ -442,8 +133,9 @@ class Session(asyncio.Protocol):
             if self.route.draining:
                 self.end_with(say.shutting_down(), Reason.DRAIN)
                 return
-            if link.stale or not self.route.suits(link, self.expected.client_params):
+            if link.stale or not self.route.suits(link, self.state):
                 attach.leave(self, Reason.UPSTREAM_READ_ONLY)
+                self._settle()
             elif link.pooler:
                 self.state.need = Need.NONE  # its answer would be another session's
             elif self.state.need is Need.NOW:
@@ -475,11 +167,12 @@ class Session(asyncio.Protocol):
             link = await attach.attach(self)
         except UpstreamRefused as refused:
             self._attach_over()
-            wire = refused.wire or say.gone(0, str(refused))
-            self.end_with(wire, refused.reason)
+            self.end_with(attach.refused(refused), refused.reason)
         except (UpstreamUnavailable, LimitExceeded) as error:
             self._attach_over()
-            self.end_with(attach.refusal(self, error), error.reason)
+            if self.phase is Phase.JOINING or self._queue:
+                self.end_with(attach.refusal(self, error), error.reason)
+            # else: what waited was cancelled, and an idle session needs no link
         except attach.NotRestorable as failed:
             self._attach_over()
             self.end_with(say.state_lost(failed.what, self.expected.fatal), Reason.RESTORE_FAILED)
@@ -590,18 +283,8 @@ class Session(asyncio.Protocol):
         if self.phase is Phase.READY:
             self._pump()
 
-    def put_first(self, entries: list[Entry]) -> None:
-        """What the verdict wants to happen next, before everything that waits."""
-        self._queue.extendleft(reversed(entries))
-        self._queued_bytes += sum(len(part) for entry in entries for part in entry.parts)
-
-    def _stop_holding(self) -> None:
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-            self._hold_timer = None
-
     def doom(self, what: str, at_once: bool) -> None:
-        """The session holds what cannot be rebuilt: it ends now, or behind the errors it is owed."""
+        """It holds what cannot be rebuilt: it ends now, or behind the errors it is owed."""
         judged = any(entry.unit.say is not None for entry in self._queue)
         self.doomed = what
         if at_once and not judged:
@@ -728,4 +411,4 @@ class Session(asyncio.Protocol):
             self.route.left(self, reason)
 
 
-__all__ = ["IN_TRANSACTION", "Entry", "Lost", "Phase", "Piece", "Replay", "Session"]
+__all__ = ["LEGAL", "Entry", "Lost", "Phase", "Session"]

@@ -4,22 +4,18 @@ The first statement is told 40001; after that everything but ROLLBACK and COMMIT
 PostgreSQL does in a failed transaction (reference, section 2). No link is needed for it.
 """
 
-from typing import TYPE_CHECKING
-
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import say
 from proxy.postgres.protocol.expected import FAILED, IDLE
 from proxy.postgres.protocol.statement import Tx
 from proxy.postgres.protocol.units import Kind, Unit
-
-if TYPE_CHECKING:
-    from proxy.postgres.runtime.session import Session
+from proxy.postgres.runtime.session_base import Lost, SessionBase
 
 _ENDS = (Tx.ROLLBACK, Tx.ROLLBACK_CHAIN)
 _COMMITS = (Tx.COMMIT, Tx.COMMIT_CHAIN, Tx.PREPARE)
 
 
-def answer(session: "Session", unit: Unit) -> bool:
+def answer(session: SessionBase, unit: Unit) -> bool:
     """Put the answer into `unit.say`. False: the client has not finished the unit, nor waits.
 
     A client that flushes inside a batch does wait: it gets the error alone, and the ReadyForQuery
@@ -27,7 +23,6 @@ def answer(session: "Session", unit: Unit) -> bool:
     """
     if not unit.complete and not unit.flushed and unit.pieces is not None:
         return False
-    from proxy.postgres.runtime.session import Lost  # the session imports this module
 
     verb = unit.tx()
     untold = session.lost is Lost.UNTOLD
@@ -64,7 +59,7 @@ def _error(rolled_back: bool, status: int | None, last: dict[str, str] | None) -
     return say.in_failed_transaction(status)
 
 
-def _told(session: "Session", untold: bool) -> None:
+def _told(session: SessionBase, untold: bool) -> None:
     if untold:
         session.route.counters.rolled_back += 1
         session.route.events(

@@ -1,0 +1,191 @@
+"""What a session is made of: its state, its client's transport, the reasons not to read from it.
+
+Owns: the fields, and the vocabulary of phases. What is done with them stands in `session_send` (the
+queue towards the link) and `session` (attaching, losing, ending).
+"""
+
+import asyncio
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from proxy.postgres.protocol.expected import Expected
+from proxy.postgres.protocol.session_state import SessionState
+from proxy.postgres.protocol.units import Gatherer, Unit
+
+if TYPE_CHECKING:
+    from proxy.core.reasons import Reason
+    from proxy.postgres.protocol.keys import CancelKey
+    from proxy.postgres.protocol.statement import Script
+    from proxy.postgres.runtime.link import Link
+    from proxy.postgres.runtime.pool import Pool, Startup
+    from proxy.postgres.runtime.route import PostgresRoute
+
+
+class Phase(Enum):
+    JOINING = auto()  # logged in, waiting for its first link
+    READY = auto()
+    LEAVING = auto()  # the client is gone, its last unit is still running
+    CLOSED = auto()
+
+
+LEGAL: dict[Phase, frozenset[Phase]] = {
+    Phase.JOINING: frozenset({Phase.READY, Phase.CLOSED}),
+    Phase.READY: frozenset({Phase.LEAVING, Phase.CLOSED}),
+    Phase.LEAVING: frozenset({Phase.CLOSED}),
+    Phase.CLOSED: frozenset(),
+}
+
+
+class Lost(Enum):
+    """What became of the transaction the client believes to be in."""
+
+    NO = auto()
+    UNTOLD = auto()  # it died with its link, and the client does not know yet
+    TOLD = auto()  # the client has had its error: 25P02 until ROLLBACK
+    AGAIN = auto()  # it had run nothing but settings: it is begun again at the next attach
+
+
+class Entry:
+    """One place in the queue: a unit, and its bytes that wait."""
+
+    __slots__ = ("judged", "parts", "unit")
+
+    def __init__(self, unit: Unit, parts: list[bytes], judged: bool) -> None:
+        self.unit = unit
+        self.parts = parts
+        self.judged = judged  # the verdict on a loss put it here: not to be looked at again
+
+
+class SessionBase(asyncio.Protocol):
+    """The fields of a session, and what needs nothing else."""
+
+    __slots__ = (
+        "_alert",
+        "_attaching",
+        "_client_full",
+        "_direct",
+        "_hold_timer",
+        "_leave_timer",
+        "_paused",
+        "_queue",
+        "_queued_bytes",
+        "doomed",
+        "expected",
+        "gatherer",
+        "idle_since_s",
+        "key",
+        "link",
+        "lost",
+        "lost_at_s",
+        "minor",
+        "number",
+        "owed_ready",
+        "phase",
+        "pool",
+        "prologue",
+        "route",
+        "seen",
+        "startup",
+        "state",
+        "transport",
+    )
+
+    def __init__(
+        self, route: "PostgresRoute", pool: "Pool", startup: "Startup", number: int
+    ) -> None:
+        self.route = route
+        self.pool = pool
+        self.startup = startup
+        self.number = number
+        self.minor = 0  # protocol 3.minor, as the client negotiated it
+        self.phase = Phase.JOINING
+        self.state = SessionState()
+        self.gatherer = Gatherer(self._script)
+        self.expected = Expected(self.state, self.gatherer)
+        self.transport: asyncio.Transport | None = None
+        self.link: Link | None = None
+        self.key: CancelKey | None = None
+        self.lost = Lost.NO
+        self.prologue: list[Unit] = []  # of the transaction to be begun again
+        self.doomed = ""  # what cannot be rebuilt: told at the next message
+        self.owed_ready: int | None = None  # the next Sync closes a unit answered already
+        self.lost_at_s = 0.0
+        self.idle_since_s = 0.0
+        self.seen = -1
+        self._direct = False  # attached, nothing waits, nothing is odd: the hot path is open
+        self._alert = False  # the next boundary has something to do
+        self._client_full = False  # the client reads slower than the server writes
+        self._queue: deque[Entry] = deque()
+        self._queued_bytes = 0
+        self._attaching: asyncio.Task[None] | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._leave_timer: asyncio.TimerHandle | None = None
+        self._paused: set[str] = set()
+
+    def become(self, phase: Phase) -> None:
+        """The one place where the phase changes."""
+        assert phase in LEGAL[self.phase], f"{self.phase} → {phase}"
+        self.phase = phase
+
+    def _script(self, text: bytes) -> "Script":
+        conforming = self.expected.client_params.get(b"standard_conforming_strings") != b"off"
+        return self.route.classifier.script(text, conforming)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def pause_writing(self) -> None:
+        self._client_full = True
+        link = self.link
+        if link is not None and link.transport is not None and not link.closed:
+            link.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._client_full = False
+        link = self.link
+        if link is not None and link.transport is not None and not link.closed:
+            link.transport.resume_reading()
+
+    def pause(self, why: str) -> None:
+        """Read nothing from the client, for this reason and until all reasons are gone."""
+        if not self._paused and self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._paused.add(why)
+
+    def resume(self, why: str) -> None:
+        if why not in self._paused:
+            return
+        self._paused.discard(why)
+        if not self._paused and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def say(self, data: bytes) -> None:
+        """Bytes for the client, unless it is gone."""
+        if self.phase is not Phase.LEAVING and self.transport is not None:
+            self.transport.write(data)
+
+    def put_first(self, entries: list[Entry]) -> None:
+        """What the verdict wants to happen next, before everything that waits."""
+        self._queue.extendleft(reversed(entries))
+        self._queued_bytes += sum(len(part) for entry in entries for part in entry.parts)
+
+    def _stop_holding(self) -> None:
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+
+
+    # -- what the layers above do
+
+    def end_with(self, last_words: bytes, reason: "Reason") -> None:
+        """Tell the client why and end the session."""
+        raise NotImplementedError
+
+    def _attach(self) -> None:
+        """Get a link, unless that is under way."""
+        raise NotImplementedError
+
+    def _maybe_end(self) -> bool:
+        """End the session if the client has asked for that."""
+        raise NotImplementedError

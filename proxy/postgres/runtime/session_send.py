@@ -1,0 +1,200 @@
+"""A session's way to its link: units that go straight on, and the queue of those that wait.
+
+Answers the proxy makes itself wait in the same queue, so that all reaches the client in order.
+
+Owns: `_queue` and the hot path's gate, `_direct`. Must not know: how links come and go.
+"""
+
+from proxy.core.reasons import Reason
+from proxy.postgres.protocol import messages, say
+from proxy.postgres.protocol.expected import FAILED, IDLE
+from proxy.postgres.protocol.statement import Copy
+from proxy.postgres.protocol.units import Kind, Unit
+from proxy.postgres.runtime import attach, virtual
+from proxy.postgres.runtime.link import Phase as LinkPhase
+from proxy.postgres.runtime.session_base import Entry, Lost, Phase, SessionBase
+
+_SYNCS = messages.sync() + messages.flush()  # as a set of bytes: nothing else is made of these
+QUEUE_BYTES_MAX = 1 << 20  # of a client that waits for a link; then it is not read from
+
+
+class SendingSession(SessionBase):
+    """Everything between the client's pieces and the link's transport."""
+
+    __slots__ = ()
+
+    def _send_new(self, unit: Unit, part: bytes) -> None:
+        """The hot path: a whole unit for the link, nothing in its way."""
+        link = self.link
+        assert link is not None
+        expected = self.expected
+        if expected.missing:
+            part = attach.with_missing(self, unit, part)
+        expected.push(unit, self._may_hold())
+        unit.begins_at = link.given_bytes
+        unit.ends_at = link.given_bytes = link.given_bytes + len(part)
+        link.transport.write(part)  # type: ignore[union-attr]
+
+    @staticmethod
+    def _note_sent(unit: Unit) -> None:
+        """What stands in the pieces sent so far, as another piece may follow."""
+        unit.sent_parses = len(unit.parses or ())
+        unit.sent_uses = len(unit.uses or ())
+
+    def _may_hold(self) -> bool:
+        """True if the answer's start may be held back, as the unit could run again."""
+        expected = self.expected
+        return expected.status == IDLE or expected.prologue is not None
+
+    def _place(self, unit: Unit | None, part: bytes, last: bool) -> None:
+        """A piece that cannot go out at once, or is not a whole unit."""
+        if unit is None:
+            self._copy_rows(part, last)
+            return
+        if unit.say is not None:  # answered already: swallow its rest, then close it
+            if unit.delivered and part.strip(_SYNCS):
+                unit.delivered = False  # it goes on behind what was answered by a dead link
+                self.say(say.mid_result(unit.rows, None, self.expected.fatal))
+            if last:
+                self._close_answered(unit)
+            return
+        if self.owed_ready is not None and unit.kind is Kind.BATCH:
+            unit.say = b""
+            if last:
+                status, self.owed_ready = self.owed_ready, None
+                self._say_behind_queue(messages.ready_for_query(status))
+            return
+        waiting = self._queue[-1] if self._queue else None
+        if waiting is not None and waiting.unit is unit:
+            waiting.parts.append(part)
+            self._count_queued(len(part))
+            self._pump()
+        elif unit.started:  # the next piece of one that is under way
+            assert self.link is not None
+            if self.expected.missing:
+                part = attach.with_missing(self, unit, part)
+            self.expected.count(unit)
+            self._note_sent(unit)
+            self.link.write(part)
+            unit.ends_at = self.link.given_bytes
+        else:
+            self._queue.append(Entry(unit, [part], judged=False))
+            self._count_queued(len(part))
+            self._pump()
+
+    def _count_queued(self, count: int) -> None:
+        self._queued_bytes += count
+        if self._queued_bytes > QUEUE_BYTES_MAX:
+            self.pause("queue")
+
+    def _say_behind_queue(self, data: bytes) -> None:
+        """Answers that still wait go first."""
+        if self._queue and self._queue[-1].unit.say is not None:
+            self._queue[-1].unit.say += data
+        else:
+            self.say(data)
+
+    def _copy_rows(self, part: bytes, over: bool) -> None:
+        """COPY rows belong to the unit in flight; without one the server would ignore them."""
+        inflight = self.expected.inflight
+        if self._queue and not self._queue[-1].unit.complete:
+            self._queue[-1].parts.append(part)
+            self._count_queued(len(part))
+            return
+        if self._queue and not inflight:
+            last = self._queue[-1]
+            if last.unit.say is None and _may_copy(last.unit):
+                # Rows sent blindly behind a COPY that has not gone out yet.
+                last.parts.append(part)
+                last.unit.pieces = None
+                last.unit.copied = last.unit.copied or over
+                self._count_queued(len(part))
+            return
+        if inflight and self.link is not None:
+            unit = inflight[-1]
+            unit.pieces = None
+            unit.copied = unit.copied or over
+            self.link.write(part)
+            unit.ends_at = self.link.given_bytes
+
+    def _close_answered(self, unit: Unit) -> None:
+        """The rest of a unit that was answered with an error has come: now it is over."""
+        status = FAILED if self.lost is Lost.TOLD else self.expected.status
+        ready = messages.ready_for_query(status)
+        if unit.say and any(entry.unit is unit for entry in self._queue):
+            unit.say += ready  # its error has not gone out yet
+        else:
+            self.say(ready)
+
+    def _pump(self) -> None:
+        """Send what waits, or answer it, in order, as far as that goes now."""
+        expected = self.expected
+        while self._queue and self.phase is Phase.READY:
+            entry = self._queue[0]
+            unit = entry.unit
+            if self.doomed and unit.say is None:
+                self.end_with(
+                    say.state_lost(self.doomed, expected.fatal), Reason.STATE_NOT_RESTORABLE
+                )
+                return
+            is_lost = self.lost in (Lost.UNTOLD, Lost.TOLD) and not entry.judged
+            if unit.say is None and is_lost and not virtual.answer(self, unit):
+                return  # its end has not come yet
+            if unit.say is not None:
+                if expected.inflight:
+                    return  # the answers before it come first
+                self._drop_first()
+                self.say(unit.say)
+                continue
+            if self.link is None or self.link.phase is not LinkPhase.ATTACHED:
+                self._attach()
+                return
+            if unit.read_only and expected.inflight:
+                return
+            self._drop_first()
+            self._send_entry(entry)
+        self._settle()
+        if self._alert:
+            self._maybe_end()
+
+    def _drop_first(self) -> None:
+        entry = self._queue.popleft()
+        self._queued_bytes -= sum(map(len, entry.parts))
+        if self._queued_bytes <= QUEUE_BYTES_MAX // 2:
+            self.resume("queue")
+
+    def _send_entry(self, entry: Entry) -> None:
+        unit, link = entry.unit, self.link
+        assert link is not None
+        part = b"".join(entry.parts)
+        if unit.read_only:
+            attach.send_read_only(self, unit, part)
+            return
+        if self.expected.missing:
+            part = attach.with_missing(self, unit, part)
+        self.expected.push(unit, self._may_hold())
+        self._note_sent(unit)
+        unit.begins_at = link.given_bytes
+        link.write(part)
+        unit.ends_at = link.given_bytes
+
+    def _settle(self) -> None:
+        """Open the hot path if nothing stands in its way, or close it."""
+        link = self.link
+        self._direct = (
+            self.phase is Phase.READY
+            and link is not None
+            and link.phase is LinkPhase.ATTACHED
+            and not self._queue
+            and self.lost is Lost.NO
+            and not self.doomed
+            and self.owed_ready is None
+        )
+
+
+def _may_copy(unit: Unit) -> bool:
+    """True if rows may follow the unit: it is a COPY FROM STDIN, or nobody has read it."""
+    return any(
+        script is None or any(one.copy is Copy.IN for one in script.statements)
+        for script in unit.scripts()
+    )
