@@ -27,15 +27,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.errors import PeerProtocolError
 from proxy.redis.protocol import flights
-from proxy.redis.protocol.actions import (
-    Answer,
-    Fault,
-    Out,
-    Phase,
-    Route,
-    Server,
-    Wait,
-)
+from proxy.redis.protocol.actions import Answer, Fault, Out, Phase, Route, Server, Wait
 from proxy.redis.protocol.cacheable import KeyFilter, Plan, assembled, piece_name
 from proxy.redis.protocol.downgrade import to_resp2
 from proxy.redis.protocol.flights import TRANSIENT, Ask, Flight, Step, invalidated
@@ -251,9 +243,7 @@ class Cache:
         return self._barriers.bar(keys)
 
     def _stalled(self, now_s: float) -> bool:
-        """T owes a reply for longer than the lease: what waits there would be older than
-        promised.
-        """
+        """T owes a reply for longer than the lease: what waits there is older than promised."""
         head = self.traffic.head
         return head is not None and head.sent_s <= now_s - self.options.lease_s
 
@@ -305,9 +295,7 @@ class Cache:
         return None in ask.parts and flight.ended(ask.asked_s)
 
     def _deadline_s(self, flight: Flight, ttl_ms: int) -> tuple[float, float]:
-        """(served until, the key's own end). Counted from the sending of the batch, so never
-        late.
-        """
+        """(served until, the key's own end). Counted from the batch's sending, so never late."""
         return flight.lifetime(ttl_ms, self.options, 0.9 + 0.2 * self._chance())
 
     # ---- flights ----
@@ -425,9 +413,7 @@ class Cache:
         out.answers.append((ask.waiter, reply))
 
     def _redo(self, ask: Ask, now_s: float, out: Out) -> None:
-        """A cached part went while the others were read: all again, and what the client asked
-        later.
-        """
+        """A cached part went meanwhile: all is read again, and what the client asked later."""
         self.insight.torn_refetches += 1
         asks = ask.reader.take_from(ask)
         for one in asks:
