@@ -20,6 +20,7 @@ import uvloop
 
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
+from proxy.net.allocator import keep_freed_memory
 from proxy.observe import log
 from proxy.service.routes import Routes, unreachable
 from proxy.settings.model import Settings
@@ -36,6 +37,7 @@ def run(
 
     `reload` reads the settings again, for SIGHUP.
     """
+    keep_freed_memory()
     told = settings.log
     log.configure(log.LogOptions(level=told.level, format=told.format, sql=told.sql))
     events = log.events(log.get_logger())
@@ -88,8 +90,9 @@ def _on_signals(stop: asyncio.Event, now: asyncio.Event) -> None:
 
 async def _stop(routes: Routes, drain_s: float, now: asyncio.Event) -> None:
     """Drain, unless told to hurry."""
-    draining = asyncio.ensure_future(routes.stop(drain_s))
-    hurry = asyncio.ensure_future(now.wait())
+    loop = asyncio.get_running_loop()
+    draining = loop.create_task(routes.stop(drain_s))
+    hurry = loop.create_task(now.wait())
     await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():
         routes.kill()

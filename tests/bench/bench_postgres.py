@@ -1,6 +1,6 @@
 """PostgreSQL: CPU of the proxy per transaction, Backstay beside PgBouncer, in one interleaved run.
 
-    python -m tests.bench.bench_postgres [rounds] [seconds]
+python -m tests.bench.bench_postgres [rounds] [seconds]
 """
 
 import re
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from proxy.demo.binaries import postgres_bin
@@ -142,7 +143,7 @@ def _compare(
                         name,
                         measured(
                             contestants.pid(name),
-                            lambda port=port: _pgbench(port, seconds, script, *options),
+                            partial(_pgbench, port, seconds, script, *options),
                         ),
                     )
             print(series.row("backstay", "pgbouncer"), flush=True)
@@ -151,7 +152,7 @@ def _compare(
                 for name, port in contestants.ports.items():
                     series.add(
                         name,
-                        measured(contestants.pid(name), lambda port=port: _rows(port, query)),
+                        measured(contestants.pid(name), partial(_rows, port, query)),
                     )
             print(series.row("backstay", "pgbouncer"), flush=True)
     finally:

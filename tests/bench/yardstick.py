@@ -1,7 +1,7 @@
 """What benchmarks share: CPU time of a process, medians of ratios, a table.
 
-Figures are CPU time of the proxy process per unit of work, measured side by side in one run, because
-wall-clock numbers of a shared machine lie. Nothing here decides whether a test passes.
+Figures are CPU time of the proxy process per unit of work, measured side by side in one run,
+because wall-clock numbers of a shared machine lie. Nothing here decides whether a test passes.
 """
 
 import os
@@ -51,7 +51,7 @@ def measured(pid: int, work: Callable[[], int]) -> float:
 
 def need(program: str) -> str:
     """The path of a program, or a clear end."""
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/lib/postgresql/15/bin")
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
     if found is None:
         raise SystemExit(f"{program} is not installed: make servers")
     return found

@@ -15,7 +15,7 @@ TEXT = "select n from generate_series(1, %s::int) n"
 async def test_parse_in_the_unit_that_is_run_again(
     hopped: Any, postgres: Any, first_byte: int
 ) -> None:
-    """The ParseComplete may have been seen before the link died: the second run must not meet it."""
+    """ParseComplete may have been seen before the link died: it must not be met again."""
     proxy = await hopped(postgres)
     for after_bytes in range(first_byte, 120, 4):
         connection = await proxy.connect()

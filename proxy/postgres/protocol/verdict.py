@@ -118,6 +118,8 @@ def _outside(unit: Unit, loss: Loss, queued: bool) -> Decision:
     kind = unit.class_of()
     if _delivered(unit, kind):
         return Decision(Action.FINISH, IDLE)
+    if _failed(unit):
+        return Decision(Action.FINISH, IDLE)
     if _marked(unit):
         if kind is Class.SETTING and not unit.released and _may_repeat(unit, loss):
             return Decision(Action.RESEND, IDLE)  # so that the new link has the setting too
@@ -288,6 +290,8 @@ def _may_stand_alone(unit: Unit, status: int, loss: Loss, queued: bool) -> bool:
 
 def _one_lost(unit: Unit, doubtful: bool, told: bool) -> Decision:
     """One unit of a transaction that is gone. `told`: the client has an error for it already."""
+    if _failed(unit):
+        return Decision(Action.FINISH, FAILED)
     verb = unit.tx()
     if verb in _ROLLBACKS:
         if verb is Tx.ROLLBACK and _fakeable(unit):
@@ -300,7 +304,7 @@ def _one_lost(unit: Unit, doubtful: bool, told: bool) -> Decision:
         if told and verb is not Tx.COMMIT_CHAIN and _fakeable(unit):
             return Decision(Action.FINISH, IDLE)  # COMMIT of a failed transaction: tag ROLLBACK
         return Decision(Action.ROLLED, _last(unit), "before COMMIT")
-    if told:
+    if told and verb is not Tx.ROLLBACK_TO:  # which must not look as if there were a way back
         return Decision(Action.FAILED, FAILED)
     return Decision(Action.ROLLED, FAILED, "in the transaction")
 
@@ -410,6 +414,16 @@ def _marked(unit: Unit) -> bool:
         return False
     statements = unit.script.statements
     return unit.answered and len(statements) == 1 and bool(statements[0].verb)
+
+
+def _failed(unit: Unit) -> bool:
+    """The server's own error has come, and nothing but ReadyForQuery can follow it."""
+    if not unit.errored or not unit.complete or unit.needs_sync or unit.mixed or unit.skip:
+        return False
+    if unit.read_only and not unit.released:
+        return False  # its first run may have ended otherwise
+    statements = _statements(unit)
+    return statements is not None and all(one.tx in (Tx.NONE, Tx.LOCAL) for one in statements)
 
 
 def _not_sent(unit: Unit) -> bool:

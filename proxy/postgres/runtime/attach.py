@@ -237,6 +237,7 @@ def send_read_only(session: "SessionBase", unit: Unit, part: bytes) -> None:
         part = with_missing(session, unit, part)  # behind BEGIN, which drops the unnamed one
     expected.push(unit, True)
     expected.push(commit, False)
+
     def over(_status: int) -> None:
         if b"" in session.state.statements:
             expected.missing.add(b"")  # a simple Query drops the unnamed statement

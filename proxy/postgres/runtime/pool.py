@@ -318,6 +318,9 @@ class Pool:
         if self.closed or now_s > link.expires_s or link.stale:
             self._close(link, Reason.LINK_TOO_OLD)
             return
+        if not suits(self._context.upstream.options.session_attrs, link):
+            self._close(link, Reason.UPSTREAM_ROLE)
+            return
         waiter = self._next_for(link)
         if waiter is not None:
             self._waiters.remove(waiter)

@@ -175,7 +175,6 @@ class SessionBase(asyncio.Protocol):
             self._hold_timer.cancel()
             self._hold_timer = None
 
-
     # -- what the layers above do
 
     def end_with(self, last_words: bytes, reason: "Reason") -> None:

@@ -103,7 +103,9 @@ class Upstream:
                     await self._recovered.wait()
             except TimeoutError:
                 break
-        while not self._rate.take(self._loop.time()):
+        while True:  # others may take the token that was waited for
+            if self._rate.take(self._loop.time()):
+                return
             await asyncio.sleep(self._rate.wait_s(self._loop.time()))
 
     def _failed(self, error: UpstreamUnavailable) -> None:
@@ -331,8 +333,11 @@ async def _drive(link: Link, login: UpstreamLogin) -> LoginResult:
 
 
 def suits(attrs: str, link: Link) -> bool:
-    """True if the server behind the link has the role of `target_session_attrs`."""
-    if attrs == "any":
+    """True if the server behind the link has the role of `target_session_attrs`.
+
+    `prefer-standby` is a wish for the choice between hosts: whatever was chosen suits.
+    """
+    if attrs in ("any", "prefer-standby"):
         return True
     standby = link.params.get(b"in_hot_standby")
     if standby is None:  # before PostgreSQL 14 the server does not report it

@@ -77,9 +77,7 @@ def _why(why: str, kind: Kind, given: Circumstances) -> str:
 
 def _commands(data: bytes) -> list[tuple[int, int, int, int]]:
     marks = CommandScanner().feed(data)
-    return [
-        (marks[i], marks[i + 1], marks[i + 2], marks[i + 3]) for i in range(0, len(marks), 4)
-    ]
+    return [(marks[i], marks[i + 1], marks[i + 2], marks[i + 3]) for i in range(0, len(marks), 4)]
 
 
 def _look(

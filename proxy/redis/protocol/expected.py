@@ -264,9 +264,7 @@ class ExclusiveState:
 
     def _by_verdict(self, entry: Expected, phase: Phase, context: "_Context") -> None:
         kind = _kind_of(entry, context.table)
-        given = Circumstances(
-            context.terms.replay_reads, entry.attempts, context.later_write
-        )
+        given = Circumstances(context.terms.replay_reads, entry.attempts, context.later_write)
         if entry.sort is Sort.WAIT or entry.sort is Sort.EXEC:
             decided = Action.SAY_LOST
         else:

@@ -143,22 +143,17 @@ class CommandScanner:
                 break
             if buf[pos] != 36:  # '$'
                 raise PeerProtocolError(_expected_dollar(buf[pos]))
-            end = buf.find(b"\r", pos)
-            if end < 0 or end + 2 > size:
-                if size - pos > INLINE_BYTES_MAX:
-                    raise PeerProtocolError("Protocol error: too big bulk count string")
-                self.need = size + 1
-                self._pos = pos
-                self._args_left = left
-                return False
-            if end - pos == 2 and 48 <= buf[pos + 1] <= 57:
-                length = buf[pos + 1] - 48
+            # Nearly every length has one digit or two: these are read in place.
+            digit = buf[pos + 1] - 48 if pos + 5 < size else -1
+            if 0 <= digit <= 9 and buf[pos + 2] == 13:
+                end, length = pos + 2, digit
+            elif 0 < digit <= 9 and buf[pos + 3] == 13 and 48 <= buf[pos + 2] <= 57:
+                end, length = pos + 3, digit * 10 + buf[pos + 2] - 48
             else:
-                length = read_number(buf, pos + 1, end)
-                if length < 0 or length > BULK_BYTES_MAX:
-                    raise PeerProtocolError("Protocol error: invalid bulk length")
-                if length > UNAUTHENTICATED_BULK_BYTES_MAX and not self.authenticated:
-                    raise PeerProtocolError("Protocol error: unauthenticated bulk length")
+                end = buf.find(b"\r", pos)
+                if end < 0 or end + 2 > size:
+                    return self._cut_header(size, pos, left)
+                length = self._length(buf, pos, end)
             following = end + 4 + length
             if following > size:
                 self.need = following
@@ -177,6 +172,24 @@ class CommandScanner:
             return False
         self._report(marks, self._name_start, self._name_end)
         return True
+
+    def _cut_header(self, size: int, pos: int, left: int) -> bool:
+        """The buffer ends inside an argument's header at `pos`."""
+        if size - pos > INLINE_BYTES_MAX:
+            raise PeerProtocolError("Protocol error: too big bulk count string")
+        self.need = size + 1
+        self._pos = pos
+        self._args_left = left
+        return False
+
+    def _length(self, buf: bytes, pos: int, end: int) -> int:
+        """An argument's length, from its header buf[pos:end]."""
+        length = read_number(buf, pos + 1, end)
+        if length < 0 or length > BULK_BYTES_MAX:
+            raise PeerProtocolError("Protocol error: invalid bulk length")
+        if length > UNAUTHENTICATED_BULK_BYTES_MAX and not self.authenticated:
+            raise PeerProtocolError("Protocol error: unauthenticated bulk length")
+        return length
 
     def _inline(self, buf: bytes, size: int, marks: list[int]) -> bool:
         end = buf.find(b"\n", self._pos)
@@ -251,6 +264,11 @@ class ReplyScanner:
         while pos < size:
             kind = chunk[pos]
             if not self._kind:
+                following = _short_reply(chunk, kind, pos, size)
+                if following:
+                    ends.append(following)
+                    pos = following
+                    continue
                 self._kind = kind
             end = chunk.find(b"\r\n", pos)
             if end < 0:
@@ -356,6 +374,28 @@ class ReplyScanner:
             self.pushes.append(len(ends))
         self._kind = 0
         ends.append(end)
+
+
+def _short_reply(chunk: bytes, kind: int, pos: int, size: int) -> int:
+    """End of the reply at `pos`, if it is a whole one of the commonest sorts; else 0."""
+    if kind == 36:  # '$' with a length of one digit or two
+        if pos + 5 > size:
+            return 0
+        digit = chunk[pos + 1] - 48
+        if not 0 <= digit <= 9:
+            return 0
+        second = chunk[pos + 2]
+        if second == 13:
+            end = pos + 6 + digit
+        elif digit and 48 <= second <= 57 and chunk[pos + 3] == 13:
+            end = pos + 7 + digit * 10 + second - 48
+        else:
+            return 0
+        return end if end <= size else 0
+    if kind == 43 or kind == 58:  # '+' and ':'
+        line_end = chunk.find(b"\r\n", pos)
+        return line_end + 2 if line_end >= 0 else 0
+    return 0
 
 
 def _broken(what: str) -> PeerProtocolError:

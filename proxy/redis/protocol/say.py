@@ -22,9 +22,7 @@ NOAUTH_HELLO: Final = (
 WRONGPASS: Final = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 NOPROTO: Final = b"-NOPROTO unsupported protocol version\r\n"
 BAD_PROTO: Final = b"-ERR Protocol version is not an integer or out of range\r\n"
-BAD_NAME: Final = (
-    b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
-)
+BAD_NAME: Final = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
 SYNTAX: Final = b"-ERR syntax error\r\n"
 EXECABORT: Final = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 NESTED_MULTI: Final = b"-ERR MULTI calls can not be nested\r\n"

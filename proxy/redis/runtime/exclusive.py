@@ -341,9 +341,7 @@ class ExclusiveSession:
         client = self.client
         while outcome and outcome[0].canned is not None:
             client.deliver(outcome.pop(0).canned or b"")
-        needs_link = any(
-            entry.sort in (Sort.SUBSCRIPTION, Sort.BLOCKING) for entry in outcome
-        )
+        needs_link = any(entry.sort in (Sort.SUBSCRIPTION, Sort.BLOCKING) for entry in outcome)
         if self.state.lasts or needs_link:
             client.work(self._move(outcome), "move an exclusive session")
         else:
@@ -406,4 +404,3 @@ class ExclusiveSession:
             entry.let_go()
             if not entry.muted:
                 client.deliver(entry.canned or say.upstream_down(why))
-

@@ -311,9 +311,7 @@ class Lane:
         """Once every tenth of a second: deadlines, pings, idle ends."""
         for batch in self.queue.expired(now_s) if self.link is None else ():
             self.route.counters.not_executed += batch.left
-            answer_down(
-                batch, f"{self.why_away}; waited {self.options.hold_s:g} s for a link"
-            )
+            answer_down(batch, f"{self.why_away}; waited {self.options.hold_s:g} s for a link")
         for retired in [link for link in self._retiring if not link.inflight]:
             self._retiring.discard(retired)
             retired.close()

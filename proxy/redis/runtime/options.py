@@ -34,7 +34,6 @@ class Limits:
     clients_max: int = 1000
     link_inflight_commands_max: int = 4096
     link_inflight_bytes_max: int = 8 * 1024 * 1024
-    client_inflight_commands_max: int = 1024
     client_inflight_bytes_max: int = 1024 * 1024
     client_output_bytes_max: int = 64 * 1024 * 1024  # unread by a slow client; then it is closed
     command_bytes_max: int = 768 * 1024 * 1024  # one command; Redis itself stops at 1 GiB

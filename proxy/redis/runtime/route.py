@@ -321,4 +321,3 @@ class _CommandLearner:
 
     def stall(self, batch: Batch) -> bool:
         return False
-
