@@ -466,8 +466,8 @@ class Expected:
             del self.inflight[1]
             self._swallow(following)
             return
-        if unit.kind is Kind.BATCH and unit.complete:
-            unit.needs_sync = True
+        if unit.kind is Kind.BATCH and unit.complete and not unit.rows_ended:
+            unit.needs_sync = True  # the Sync behind its Execute was one of the rows
             if following is not None and not following.skip:
                 del self.inflight[1]
                 self._join(unit, following)

@@ -179,3 +179,25 @@ class Layers:
             if self._savepoints[at][0] == name:
                 return at
         return len(self._savepoints)
+
+
+REPORTED = frozenset(
+    (
+        b"application_name",
+        b"client_encoding",
+        b"datestyle",
+        b"default_transaction_read_only",
+        b"intervalstyle",
+        b"search_path",
+        b"standard_conforming_strings",
+        b"timezone",
+    )
+)
+"""Settings a session may change whose new value every server, or a newer one, reports."""
+SURVIVES_DISCARD = frozenset(("dblink connections",))
+
+
+def creates_in_temp(settings: dict[bytes, Setting]) -> bool:
+    """True if the search_path may send new objects to the temporary schema."""
+    path = settings.get(b"search_path")
+    return path is not None and b"pg_temp" in (path.value or b"") + path.text

@@ -39,12 +39,15 @@ from proxy.postgres.protocol.parameters import Params, Unknown, bound, counts
 from proxy.postgres.protocol.prepared import PreparedStatements
 from proxy.postgres.protocol.scope import (
     IDENTITY,
+    REPORTED,
     SETTINGS_BYTES_MAX,
+    SURVIVES_DISCARD,
     Layers,
     Need,
     Scope,
     Setting,
     corrected,
+    creates_in_temp,
 )
 from proxy.postgres.protocol.setting_text import canonical
 from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
@@ -233,7 +236,7 @@ class SessionState:
             self._apply(effect, params)
         if not statement.verb:
             self._tag_only(tag)
-        elif statement.verb == "CREATE" and self._creates_in_temp():
+        elif statement.verb == "CREATE" and creates_in_temp(self._scope.settings):
             self._suspect(Need.SOON)
 
     def errored(self) -> None:
@@ -333,7 +336,7 @@ class SessionState:
             if name in settings and name not in IDENTITY and settings[name].value != value
         }
         if self.need is not Need.NONE:  # something ran that may have set what it liked
-            for name in _REPORTED & self._reports.keys() - settings.keys():
+            for name in REPORTED & self._reports.keys() - settings.keys():
                 changed[name] = Setting(self._reports[name], seen=True)
         self._reports = None
         if changed:
@@ -476,7 +479,7 @@ class SessionState:
         self.prepared.deallocate(None)
         self._become(Scope())
         self.locks = self.sequences = self.wrote = False
-        self._pins &= _SURVIVES_DISCARD
+        self._pins &= SURVIVES_DISCARD
         self.need = Need.NONE
         self._opaque = False
         self._touched = bool(self._pins or self.libraries)
@@ -495,24 +498,3 @@ class SessionState:
             self._layers.commit()
         elif tag == b"ROLLBACK":  # perhaps only to a savepoint: the fingerprint will tell
             self._suspect(Need.NOW)
-
-    def _creates_in_temp(self) -> bool:
-        """The search_path may send new objects to the temporary schema."""
-        path = self._scope.settings.get(b"search_path")
-        return path is not None and b"pg_temp" in (path.value or b"") + path.text
-
-
-_REPORTED = frozenset(
-    (
-        b"application_name",
-        b"client_encoding",
-        b"datestyle",
-        b"default_transaction_read_only",
-        b"intervalstyle",
-        b"search_path",
-        b"standard_conforming_strings",
-        b"timezone",
-    )
-)
-"""Settings a session may change whose new value every server, or a newer one, reports."""
-_SURVIVES_DISCARD = frozenset(("dblink connections",))

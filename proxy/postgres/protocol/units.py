@@ -58,6 +58,7 @@ class Unit:
     executes: list[tuple[Script | None, bytes]] | None = None
     watch = False  # its CommandCompletes have something to teach
     bare = True  # nothing but Flush and Sync stands in it
+    rows_ended = False  # CopyDone or CopyFail came within it, before its Sync
     mixed = False  # a batch that a Query ends instead of a Sync
     # Where its answer stands.
     started = False  # some of its bytes were handed to a link
@@ -326,6 +327,7 @@ class Gatherer:
             self._cut(data, begin, start, False, pieces)
         if self._open is not None:
             self._open.pieces = None
+            self._open.rows_ended = self._open.rows_ended or data[start] != _ROWS
         # CopyDone and CopyFail end the rows.
         pieces.append((None, data[start:stop], data[start] != ord("d")))
         return stop

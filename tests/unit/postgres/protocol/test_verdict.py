@@ -236,7 +236,7 @@ ENDS = {
     ("E", "P", ""): ("FINISH-I", "FINISH-I"),
     ("E", "R", ""): ("FINISH-I", "FINISH-I"),
     ("E", "k", ""): ("ROLLED-E", "ROLLED-E"),
-    ("E", "t", ""): ("FAILED-E", "FAILED-E"),
+    ("E", "t", ""): ("ROLLED-E", "ROLLED-E"),
 }
 
 
@@ -524,7 +524,7 @@ def run(letters: str, known: Loss, make: object = query, **facts: object) -> str
         ("CBwC", loss("T"), "DOUBT-I FINISH-T DOUBT-E DOUBT-I"),
         ("Cw", loss("T", fatal=True), "ROLLED-I RESEND-I"),
         ("Rw", loss("T"), "FINISH-I DOUBT-I"),
-        ("ptw", loss("T"), "ROLLED-E FAILED-E FAILED-E"),
+        ("ptw", loss("T"), "ROLLED-E ROLLED-E FAILED-E"),
         # … that has run settings only.
         ("w", loss("T", begin_again=True), "RESEND-T"),
         ("wC", loss("T", begin_again=True), "DOUBT-E DOUBT-I"),
@@ -539,7 +539,7 @@ def run(letters: str, known: Loss, make: object = query, **facts: object) -> str
         ("wR", loss("E"), "FAILED-E FINISH-I"),
         ("wC", loss("E"), "FAILED-E FINISH-I"),
         ("twC", loss("E"), "DOUBT-E DOUBT-E DOUBT-I"),
-        ("twC", loss("E", fatal=True), "FAILED-E FAILED-E FINISH-I"),
+        ("twC", loss("E", fatal=True), "ROLLED-E FAILED-E FINISH-I"),
         ("kwC", loss("E"), "ROLLED-E DOUBT-E DOUBT-I"),
         ("Rw", loss("E"), "FINISH-I DOUBT-I"),
     ],
