@@ -331,7 +331,7 @@ class Session(SendingSession):
         if self.phase is Phase.CLOSED:
             return
         if self.transport is not None:
-            if not self.expected.mid_message:
+            if not self.expected.mid_message and not self.transport.is_closing():
                 self.transport.write(last_words)
             close_gently(self.transport)
         self.route.refused(self, reason, last_words)
