@@ -37,6 +37,11 @@ def where(session: PgWire) -> int:
     return int(session.value("select inet_server_port()") or 0)
 
 
+def sweep(proxy: Proxied) -> None:
+    """What happens once a second, now."""
+    proxy.call(lambda: proxy.route._maintain(proxy._loop.time()))
+
+
 @pytest.mark.parametrize("order", [1, -1], ids=["primary first", "standby first"])
 def test_roles(proxied: Make, pair: Servers, order: int) -> None:
     primary, standby = pair
@@ -53,10 +58,10 @@ def test_roles(proxied: Make, pair: Servers, order: int) -> None:
         proxy = over(proxied, servers, attrs, pool={"warm": 0})
         with proxy.wire() as session:
             assert where(session) == server.port, attrs
-            proxy.call(lambda: proxy.route._maintain(proxy._loop.time()))
+            sweep(proxy)
             assert where(session) == server.port, attrs
         proxy.settled(idle=1)
-        proxy.call(lambda: proxy.route._maintain(proxy._loop.time()))
+        sweep(proxy)
         assert proxy.counts()["idle"] == 1
     standby.stop()
     with over(proxied, servers, "prefer-standby").wire() as session:
