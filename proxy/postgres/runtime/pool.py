@@ -227,7 +227,10 @@ class Pool:
         warm = not self._has_waiter(startup)  # nobody waits yet; one failure is then the end
         link: Link | None = None
         try:
-            while link is None and (warm or self._has_waiter(startup)):
+            while link is None:
+                await self._context.upstream.gate()
+                if not warm and not self._has_waiter(startup):
+                    return
                 try:
                     link = await self._context.upstream.open(wanted)
                 except UpstreamUnavailable:

@@ -77,11 +77,10 @@ class Upstream:
         return self.down_since_s is None
 
     async def open(self, wanted: Wanted) -> Link:
-        """A new link, logged in, when its turn comes; one try.
+        """A new link, logged in; one try, to be made when `gate` has let it pass.
 
         Raises UpstreamUnavailable (try again: the gate has the pause) and UpstreamRefused.
         """
-        await self._gate()
         async with self._turns:
             try:
                 link = await self._first_host(wanted)
@@ -94,7 +93,7 @@ class Upstream:
         self._succeeded()
         return link
 
-    async def _gate(self) -> None:
+    async def gate(self) -> None:
         """Wait for the pause of the back-off, or for another's success; then for the pace."""
         while (pause_s := self._not_before_s - self._loop.time()) > 0:
             self._recovered.clear()

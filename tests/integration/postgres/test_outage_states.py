@@ -241,6 +241,23 @@ def test_whoever_waited_longest_is_served_first(proxied: Make, postgres: Postgre
     assert [report["session"] - 1 for report in proxy.named("restored")] == order
 
 
+def test_no_link_is_opened_that_nobody_waits_for_any_more(
+    proxied: Make, postgres: PostgresServer
+) -> None:
+    proxy = proxied(postgres, pool={"size": 20, "connects_per_s": 20.0, "warm": 0})
+    sessions = [proxy.wire() for _ in range(20)]
+    proxy.cut()
+    proxy.until("link_lost", 20)
+    for session in sessions:
+        session.send(wire.query("select 1"))
+    for session in sessions:  # each hands its link on to the next
+        assert wire.rows(session.until_ready()) == [(b"1",)]
+        session.send(wire.TERMINATE)
+        session.close()
+    proxy.settled(opening=0, attached=0, waiting=0)
+    assert proxy.route.upstream.opens < 40
+
+
 def test_the_return_is_paced(proxied: Make, postgres: PostgresServer) -> None:
     """Sessions that come back all at once do not storm the server."""
     proxy = proxied(postgres, pool={"size": 30, "connects_per_s": 10.0, "warm": 0})
@@ -252,6 +269,7 @@ def test_the_return_is_paced(proxied: Make, postgres: PostgresServer) -> None:
         session.send(wire.query("select 1"))
     for session in sessions:
         assert wire.rows(session.until_ready()) == [(b"1",)]
+    for session in sessions:
         session.close()
     # 30 at once are the burst, used up by the first round and partly filled again since.
     assert time.monotonic() - started_s > 0.4
