@@ -1,8 +1,7 @@
 """The replies still owed to one session, and what of the server's bytes the client gets.
 
-Every unit sent upstream waits here until its ReadyForQuery. A unit's answer is FORWARD (for the
-client), or SKIP (the proxy sent it); what the proxy answers itself never comes here. The link is
-at a boundary when nothing is owed.
+Every unit sent upstream waits here until its ReadyForQuery. Its answer is for the client, or SKIP
+(the proxy sent it). The link is at a boundary when nothing is owed.
 
 Bytes pass in chunks: headers are scanned, bodies are opened only where they teach something. The
 start of an answer is held back until its ReadyForQuery, HELD_BYTES_MAX, or the runtime's 20 ms
@@ -337,8 +336,7 @@ class Expected:
 
     def _extend_prologue(self, unit: Unit) -> None:
         """The transaction can be begun again while it has run nothing but settings."""
-        if self.status == IDLE:
-            self.prologue = []
+        self.prologue = [] if self.status == IDLE else self.prologue
         assert self.prologue is not None
         if only_prepares(unit):
             return  # which is not the transaction's
