@@ -331,7 +331,10 @@ class Client:
             while queue and queue[0][2].action not in (Action.RESEND, Action.READ_ONLY):
                 work, unit, decision = queue.pop(0)
                 tags = self.told.pop(work.number, Told("ok")).tags
-                self.told[work.number] = Told(decision.action.name, tags)
+                finished = decision.action is Action.FINISH and self.units[work.number].errored
+                # The server's own error is what a failed unit is finished with.
+                name = "failed" if finished else decision.action.name
+                self.told[work.number] = Told(name, tags)
                 self.status = chr(decision.status)
                 self.prologue = None
 
