@@ -13,6 +13,8 @@ from proxy.postgres.protocol.effects import PrepareSql
 from proxy.postgres.protocol.parameters import without_parameters
 from proxy.postgres.protocol.statement import Class, Statement, Tx
 
+_NONE: frozenset[bytes] = frozenset()  # one for all: an empty one takes 216 bytes
+
 
 class PreparedStatements:
     """Bounded by `bytes_max` for each protocol: what does not fit is remembered as missing."""
@@ -24,7 +26,7 @@ class PreparedStatements:
         self.sql: dict[bytes, PrepareSql] = {}
         self._bytes = 0
         self._bytes_max = bytes_max
-        self._missing: frozenset[bytes] = frozenset()
+        self._missing = _NONE
         self._before: tuple[dict[bytes, PrepareSql], dict[bytes, bytes]] | None = None
         """`sql` and `by_name` when last settled, if SQL has changed them since."""
         self.unclear = False

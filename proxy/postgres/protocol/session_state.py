@@ -55,6 +55,7 @@ from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
 __all__ = ["Need", "SessionState"]
 
 _UNKNOWN_SETTING = "a setting that code changed out of sight"
+_NO_PINS: frozenset[str] = frozenset()  # one for all: an empty one takes 216 bytes
 
 
 class SessionState:
@@ -98,7 +99,7 @@ class SessionState:
         self._pending = False
         self._opaque = False
         self._touched = False
-        self._pins: frozenset[str] = frozenset()
+        self._pins = _NO_PINS
         self._reports: dict[bytes, bytes] | None = None
 
     def __repr__(self) -> str:
@@ -304,8 +305,6 @@ class SessionState:
                 layers.release(statement.savepoint)
             case Tx.ROLLBACK_TO:
                 layers.rollback_to(statement.savepoint)
-            case _:
-                pass
         if layers.current is not before:
             self.version += 1
 
@@ -317,8 +316,8 @@ class SessionState:
             self._suspect(Need.NOW)
 
     def _undo(self) -> None:
-        if self._layers.current is not self._layers.base:
-            self.version += 1
+        self._errored = True
+        self.version += self._layers.current is not self._layers.base
         self._layers.rollback()
 
     def _become(self, scope: Scope) -> None:
@@ -335,7 +334,8 @@ class SessionState:
             for name, value in self._reports.items()
             if name in settings and name not in IDENTITY and settings[name].value != value
         }
-        if self.need is not Need.NONE:  # something ran that may have set what it liked
+        # Something ran that may have set what it liked, and was not undone (which reports, too).
+        if self.need is not Need.NONE and not self._errored:
             for name in REPORTED & self._reports.keys() - settings.keys():
                 changed[name] = Setting(self._reports[name], seen=True)
         self._reports = None

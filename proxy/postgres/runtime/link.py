@@ -50,6 +50,40 @@ Message = tuple[int, bytes]  # type and body
 class Link(asyncio.Protocol):
     """One upstream connection. `receive` is whoever takes its bytes now."""
 
+    __slots__ = (
+        "_answer",
+        "_buffer",
+        "_future",
+        "_no_cancels",
+        "_readies",
+        "address",
+        "cancelled_once",
+        "cancels",
+        "expires_s",
+        "fatal",
+        "given_bytes",
+        "host",
+        "identity",
+        "last_words",
+        "on_lost",
+        "on_writable",
+        "opened_s",
+        "over_tls",
+        "params",
+        "peer",
+        "phase",
+        "pid",
+        "pinged_s",
+        "pooler",
+        "reason",
+        "receive",
+        "secret",
+        "stale",
+        "startup",
+        "transport",
+        "used_s",
+    )
+
     def __init__(self) -> None:
         self.phase = Phase.OPENING
         self.receive: Callable[[bytes], None] = self._unexpected

@@ -116,6 +116,12 @@ class Pool:
         """True if nothing would be lost with the pool."""
         return not self._links and not self._waiters and not self._dialing
 
+    def shared(self, startup: Startup) -> Startup:
+        """The same settings, in memory only once if the last session had them, too."""
+        if startup != self._last_startup:
+            self._last_startup = startup
+        return self._last_startup
+
     # -- taking
 
     async def acquire(

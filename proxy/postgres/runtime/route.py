@@ -207,7 +207,8 @@ class PostgresRoute:
         settings = startup.settings()
         for name, value in self.options.upstream.defaults.items():
             settings.setdefault(name, value)
-        session = Session(self, pool, tuple(sorted(settings.items())), self._number)
+        wanted = pool.shared(tuple(sorted(settings.items())))
+        session = Session(self, pool, wanted, self._number)
         session.minor = startup.minor
         self.sessions.add(session)
         self._empty.clear()

@@ -57,6 +57,11 @@ class Entry:
         self.judged = judged  # the verdict on a loss put it here: not to be looked at again
 
 
+# Most sessions are idle: what most of them have none of is shared, and made when it is needed.
+NO_QUEUE: deque[Entry] = deque(maxlen=0)
+NOT_PAUSED: frozenset[str] = frozenset()
+
+
 class SessionBase(asyncio.Protocol):
     """The fields of a session, and what needs nothing else."""
 
@@ -116,12 +121,12 @@ class SessionBase(asyncio.Protocol):
         self._direct = False  # attached, nothing waits, nothing is odd: the hot path is open
         self._alert = False  # the next boundary has something to do
         self._client_full = False  # the client reads slower than the server writes
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[Entry] = NO_QUEUE
         self._queued_bytes = 0
         self._attaching: asyncio.Task[None] | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self._leave_timer: asyncio.TimerHandle | None = None
-        self._paused: set[str] = set()
+        self._paused = NOT_PAUSED
 
     def become(self, phase: Phase) -> None:
         """The one place where the phase changes."""
@@ -151,12 +156,12 @@ class SessionBase(asyncio.Protocol):
         """Read nothing from the client, for this reason and until all reasons are gone."""
         if not self._paused and self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
-        self._paused.add(why)
+        self._paused |= {why}
 
     def resume(self, why: str) -> None:
         if why not in self._paused:
             return
-        self._paused.discard(why)
+        self._paused -= {why}
         if not self._paused and self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -167,7 +172,8 @@ class SessionBase(asyncio.Protocol):
 
     def put_first(self, entries: list[Entry]) -> None:
         """What the verdict wants to happen next, before everything that waits."""
-        self._queue.extendleft(reversed(entries))
+        if entries:
+            self._queue = deque([*entries, *self._queue])
         self._queued_bytes += sum(len(part) for entry in entries for part in entry.parts)
 
     def _stop_holding(self) -> None:

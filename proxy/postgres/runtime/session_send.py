@@ -5,6 +5,8 @@ Answers the proxy makes itself wait in the same queue, so that all reaches the c
 Owns: `_queue` and the hot path's gate, `_direct`. Must not know: how links come and go.
 """
 
+from collections import deque
+
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.expected import FAILED, IDLE
@@ -12,7 +14,7 @@ from proxy.postgres.protocol.statement import Copy
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.runtime import attach, virtual
 from proxy.postgres.runtime.link import Phase as LinkPhase
-from proxy.postgres.runtime.session_base import Entry, Lost, Phase, SessionBase
+from proxy.postgres.runtime.session_base import NO_QUEUE, Entry, Lost, Phase, SessionBase
 
 _SYNCS = messages.sync() + messages.flush()  # as a set of bytes: nothing else is made of these
 QUEUE_BYTES_MAX = 1 << 20  # of a client that waits for a link; then it is not read from
@@ -78,6 +80,8 @@ class SendingSession(SessionBase):
             self.link.write(part)
             unit.ends_at = self.link.given_bytes
         else:
+            if self._queue is NO_QUEUE:
+                self._queue = deque()
             self._queue.append(Entry(unit, [part], judged=False))
             self._count_queued(len(part))
             self._pump()
@@ -159,6 +163,8 @@ class SendingSession(SessionBase):
 
     def _drop_first(self) -> None:
         entry = self._queue.popleft()
+        if not self._queue:
+            self._queue = NO_QUEUE
         self._queued_bytes -= sum(map(len, entry.parts))
         if self._queued_bytes <= QUEUE_BYTES_MAX // 2:
             self.resume("queue")

@@ -30,6 +30,7 @@ from proxy.postgres.runtime.options import Host, PoolOptions, UpstreamOptions
 BACKOFF_LONGEST_S = 0.5  # an outage must not last longer for us than for others by more than this
 FULL_PAUSE_S = (0.5, 1.5)  # between tries while the server has no connection left (53300)
 DERIVED_MAX = 1024
+WORDS_MAX = 1000  # of what servers say of themselves
 _SQLSTATE_28000 = b"\0C28000\0"
 
 
@@ -69,6 +70,7 @@ class Upstream:
         self.full_wire = b""  # the server's own words while it takes no more connections
         self.pooler_seen = False
         self.opens = self.failures = 0
+        self._words: dict[bytes, bytes] = {}
         self._derived = KeyCache(DERIVED_MAX)  # the server's salt stays the same
 
     @property
@@ -264,12 +266,18 @@ class Upstream:
             if error.reason is Reason.UPSTREAM_FULL:
                 self.full_wire = login.error_wire
             raise
-        link.params = result.params
+        link.params = {self._once(k): self._once(v) for k, v in result.params.items()}
         link.pid, link.secret = result.pid, result.secret
         link.watch()
         if result.leftover:
             link.data_received(result.leftover)
         await self._identify(link)
+
+    def _once(self, word: bytes) -> bytes:
+        """The same word, in memory only once for all links: each is told the same settings."""
+        if len(self._words) >= WORDS_MAX:
+            self._words.clear()
+        return self._words.setdefault(word, word)
 
     async def _identify(self, link: Link) -> None:
         """Who answers: the backend itself, or a pooler in between (reference, section 0)."""

@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from typing import Self
+from typing import Self, cast
 
 import uvloop
 
@@ -75,12 +75,18 @@ class FakePostgres:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.close_all()
+
+    def close_all(self) -> None:
+        """End every connection."""
         for sock in self._open:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+        self._open.clear()
 
     @property
     def url(self) -> str:
@@ -133,13 +139,17 @@ class FakeMany:
     """Good answers for thousands of connections, in one loop of a thread."""
 
     class _One(asyncio.Protocol):
-        def __init__(self) -> None:
+        def __init__(self, open_: set[asyncio.Transport]) -> None:
             self._rest = b""
             self._in = False
+            self._open = open_
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-            self._transport = transport
+            self._transport = cast("asyncio.Transport", transport)
+            self._open.add(self._transport)
+
+        def connection_lost(self, _: Exception | None) -> None:
+            self._open.discard(self._transport)
 
         def data_received(self, data: bytes) -> None:
             self._rest += data
@@ -154,12 +164,13 @@ class FakeMany:
                 said = answer(whole[:1], whole[5:]) if self._in else WELCOME
                 self._in = True
                 if said:
-                    self._transport.write(said)  # type: ignore[attr-defined]
+                    self._transport.write(said)
 
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._transports: set[asyncio.Transport] = set()
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -177,8 +188,14 @@ class FakeMany:
 
     async def _main(self) -> None:
         self._over = asyncio.Event()
-        server = await self._loop.create_server(self._One, "127.0.0.1", 0, backlog=2048)
+        server = await self._loop.create_server(
+            lambda: self._One(self._transports), "127.0.0.1", 0, backlog=2048
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._over.wait()
         server.close()
+        for transport in list(self._transports):
+            transport.abort()
+        while self._transports:
+            await asyncio.sleep(0.01)
