@@ -295,9 +295,11 @@ class SessionState:
             case Tx.BEGIN:
                 layers.explicit = True
             case Tx.COMMIT | Tx.COMMIT_CHAIN | Tx.PREPARE:
-                end = layers.rollback if tag == b"ROLLBACK" else layers.commit
-                end(chain=statement.tx is Tx.COMMIT_CHAIN)
+                self._errored = tag == b"ROLLBACK"
+                end = layers.rollback if self._errored else layers.commit
+                end(statement.tx is Tx.COMMIT_CHAIN)
             case Tx.ROLLBACK | Tx.ROLLBACK_CHAIN:
+                self._errored = True  # what is reported now is how it was
                 layers.rollback(chain=statement.tx is Tx.ROLLBACK_CHAIN)
             case Tx.SAVEPOINT:
                 layers.savepoint(statement.savepoint)
@@ -316,7 +318,6 @@ class SessionState:
             self._suspect(Need.NOW)
 
     def _undo(self) -> None:
-        self._errored = True
         self.version += self._layers.current is not self._layers.base
         self._layers.rollback()
 
@@ -334,8 +335,7 @@ class SessionState:
             for name, value in self._reports.items()
             if name in settings and name not in IDENTITY and settings[name].value != value
         }
-        # Something ran that may have set what it liked, and was not undone (which reports, too).
-        if self.need is not Need.NONE and not self._errored:
+        if self.need is not Need.NONE and not self._errored:  # what nobody saw being set
             for name in REPORTED & self._reports.keys() - settings.keys():
                 changed[name] = Setting(self._reports[name], seen=True)
         self._reports = None
