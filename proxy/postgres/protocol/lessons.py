@@ -85,7 +85,8 @@ def parsed(owner: "Expected", unit: Unit) -> None:
     else:
         owner.state.closed(name)  # too long to keep: what had the name is gone all the same
     owner.missing.discard(name)
-    owner.unsure.discard(name)
+    if owner.unsure:
+        owner.unsure -= {name}
 
 
 def closed(owner: "Expected", unit: Unit) -> None:
@@ -127,7 +128,7 @@ def adopt(owner: "Expected", unit: Unit) -> None:
             owner.state.parsed(name, message)
             owner.gatherer.names.setdefault(name, owner.gatherer.script_of(message))
         owner.missing.add(name)
-        owner.unsure.add(name)
+        owner.unsure |= {name}
 
 
 def farewell(body: bytes) -> dict[str, str] | None:

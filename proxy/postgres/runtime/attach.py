@@ -190,7 +190,7 @@ def with_missing(session: "SessionBase", unit: Unit, part: bytes) -> bytes:
         first = unit.sent_parses + len(injected)
         injected.update(enumerate(names, first))
         missing.difference_update(names)
-        expected.unsure.difference_update(names)
+        expected.unsure -= set(names)
         return b"".join(statements[name] for name in names) + part
     if not any(_may_name(script) for script in unit.scripts()):
         return part

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.net.dial import Address
-    from proxy.postgres.protocol.fingerprint import Identity
     from proxy.postgres.runtime.options import Host
 
 ANSWER_BYTES_MAX = 8 << 20  # of all that the proxy asks for itself
@@ -56,14 +55,13 @@ class Link(asyncio.Protocol):
         "_future",
         "_no_cancels",
         "_readies",
-        "address",
         "cancelled_once",
         "cancels",
         "expires_s",
         "fatal",
         "given_bytes",
         "host",
-        "identity",
+        "in_recovery",
         "last_words",
         "on_lost",
         "on_writable",
@@ -98,11 +96,10 @@ class Link(asyncio.Protocol):
         self.pid = 0
         self.secret = b""
         self.startup: tuple[tuple[bytes, bytes], ...] = ()
-        self.identity: Identity | None = None
+        self.in_recovery = False  # as of its login
         self.pooler = False  # what answers is not the backend itself
-        self.address = ""
         self.host: Host | None = None
-        self.peer: Address | None = None  # which of the host's addresses answered
+        self.peer: Address | None = None  # which of the host's addresses answered, if it is a name
         self.over_tls = False
         self.opened_s = self.used_s = self.expires_s = 0.0
         self.pinged_s = 0.0
@@ -114,6 +111,11 @@ class Link(asyncio.Protocol):
         self._answer: list[Message] = []
         self._readies = 0
         self._future: asyncio.Future[list[Message]] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it leads, for people."""
+        return str(self.host.address) if self.host is not None else ""
 
     @property
     def closed(self) -> bool:

@@ -204,7 +204,6 @@ class Upstream:
                 f"{host.address} did not finish the login within {options.connect_timeout_s:g} s",
                 Reason.UPSTREAM_SILENT,
             ) from None
-        link.address = str(host.address)
         link.host, link.over_tls = host, over_tls
         link.startup = wanted.startup
         link.opened_s = link.used_s = self._loop.time()
@@ -240,7 +239,7 @@ class Upstream:
             wrap = TlsOptions(context, host.tls_name, options.connect_timeout_s)
         peer = _peer(sock)
         _, link = await adopt(sock, Link, wrap)
-        link.peer = peer
+        link.peer = None if peer == host.address else peer
         return link, context is not None
 
     async def _exchange(self, link: Link, host: Host, wanted: Wanted, over_tls: bool) -> None:
@@ -287,11 +286,12 @@ class Upstream:
             link.pooler = True
         else:
             try:
-                link.identity = fingerprint.read_identity(rows)
+                identity = fingerprint.read_identity(rows)
             except PeerProtocolError:
                 link.pooler = True  # it talks like PostgreSQL, but is not
             else:
-                link.pooler = link.identity.backend_pid != link.pid
+                link.in_recovery = identity.in_recovery
+                link.pooler = identity.backend_pid != link.pid
         if link.pooler and not self.pooler_seen:
             self.pooler_seen = True
             self._events(
@@ -348,7 +348,7 @@ def suits(attrs: str, link: Link) -> bool:
         return True
     standby = link.params.get(b"in_hot_standby")
     if standby is None:  # before PostgreSQL 14 the server does not report it
-        in_recovery = link.identity is not None and link.identity.in_recovery
+        in_recovery = link.in_recovery
     else:
         in_recovery = standby == b"on"
     read_only = in_recovery or link.params.get(b"default_transaction_read_only") == b"on"

@@ -35,16 +35,36 @@ def data_row(*values: str | None) -> bytes:
     return message(b"D", body)
 
 
+REPORTED = {
+    "application_name": "",
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "default_transaction_read_only": "off",
+    "in_hot_standby": "off",
+    "integer_datetimes": "on",
+    "IntervalStyle": "postgres",
+    "is_superuser": "on",
+    "scram_iterations": "4096",
+    "server_encoding": "UTF8",
+    "server_version": "17.4 (Debian 17.4-1.pgdg120+2)",
+    "session_authorization": "postgres",
+    "standard_conforming_strings": "on",
+    "TimeZone": "Etc/UTC",
+}
 WELCOME = (
     message(b"R", struct.pack("!I", 0))
-    + message(b"S", zero("server_version") + zero("15.4"))
-    + message(b"S", zero("in_hot_standby") + zero("off"))
-    + message(b"S", zero("default_transaction_read_only") + zero("off"))
-    + message(b"S", zero("standard_conforming_strings") + zero("on"))
+    + b"".join(message(b"S", zero(name) + zero(value)) for name, value in REPORTED.items())
     + message(b"K", struct.pack("!II", PID, 1))
     + IDLE
 )
-IDENTITY = data_row(str(PID), None, None, None, "150004", "f") + message(b"C", zero("SELECT 1"))
+IDENTITY = data_row(
+    str(PID),
+    "2026-01-01 00:00:00.000000+00",
+    "7123456789012345678",
+    "2026-01-01 00:00:00.000000+00",
+    "170004",
+    "f",
+) + message(b"C", zero("SELECT 1"))
 ONE = (
     message(b"T", struct.pack("!H", 1) + zero("n") + struct.pack("!IHIHIH", 0, 0, 23, 4, 0, 0))
     + data_row("1")

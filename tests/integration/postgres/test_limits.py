@@ -53,7 +53,6 @@ def ends(client: PgWire) -> list[bytes]:
 # -- memory
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_thousand_idle_clients(make_backstay: Callable[..., Backstay]) -> None:
     """Each with a link of its own, logged in, having run a query: at most 8 kB a piece."""
