@@ -347,10 +347,8 @@ def suits(attrs: str, link: Link) -> bool:
     if attrs in ("any", "prefer-standby"):
         return True
     standby = link.params.get(b"in_hot_standby")
-    if standby is None:  # before PostgreSQL 14 the server does not report it
-        in_recovery = link.in_recovery
-    else:
-        in_recovery = standby == b"on"
+    # Before PostgreSQL 14 the server does not report it.
+    in_recovery = link.in_recovery if standby is None else standby == b"on"
     read_only = in_recovery or link.params.get(b"default_transaction_read_only") == b"on"
     return {
         "primary": not in_recovery,
