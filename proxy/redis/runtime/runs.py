@@ -13,6 +13,7 @@ from proxy.redis.protocol.commands import (
     KIND_MASK,
     MAYBE_BLOCKING,
     ONE_KEY,
+    OPAQUE,
 )
 from proxy.redis.protocol.reader import Reader
 from proxy.redis.protocol.values import first_arg, split_args
@@ -106,5 +107,8 @@ def shared_run(client: "ClientConnection", cached: bool) -> tuple[int, int, Guar
                 guard.add_key(first_arg(buf, name_end))
             else:
                 guard.add(route, split_args(buf, marks[at], stop))
+                if route & OPAQUE:
+                    # Its fence stands before the run's last reply: it must be that one (W4).
+                    return at + 4, kind, guard
         at += 4
     return at, kind, guard
