@@ -396,6 +396,17 @@ def test_commit_sent(make: Make) -> None:
     assert case.stored() in ([], [1])
 
 
+def test_commit_and_chain_done_and_what_it_chained_lost(make: Make) -> None:
+    case = make()
+    case.client.query("begin")
+    case.client.query("insert into losses values (1)")
+    case.cut(Wound(Direction.TO_CLIENT, 15, Cut.FIN))  # its tag came, its ReadyForQuery did not
+    assert case.told("commit and chain") == ("", "T")
+    assert case.told("insert into losses values (2)") == ("40001", "E")
+    assert case.told("rollback") == ("", "I")
+    assert case.stored() == [1]
+
+
 def test_rollback_sent(make: Make) -> None:
     case = make()
     case.client.query("begin")

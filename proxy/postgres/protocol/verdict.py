@@ -267,7 +267,9 @@ def _lost(rest: Sequence[Unit], status: int, loss: Loss, queued: bool) -> list[D
         if opens and index == 0 and end > 1 and unit.tx() is Tx.BEGIN and _fakeable(unit):
             decision = Decision(Action.FINISH, IN_TRANSACTION)
         elif _marked(unit) and unit.tx() in _LASTS:
-            decision = Decision(Action.FINISH, _last(unit))
+            # A chained transaction that the client has not heard is lost: it goes on as if open.
+            chained = _last(unit) == FAILED
+            decision = Decision(Action.FINISH, IN_TRANSACTION if chained else IDLE)
         else:
             decision = _one_lost(unit, doubtful, told)
             told = True

@@ -74,7 +74,10 @@ def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision
         session.lost = Lost.AGAIN
         return
     session.expected.prologue = None
-    if decisions:
+    if decisions and decisions[-1].action is Action.FINISH:
+        after = {IN_TRANSACTION: Lost.UNTOLD, FAILED: Lost.TOLD}  # UNTOLD: behind AND CHAIN
+        session.lost = after.get(decisions[-1].status, Lost.NO)
+    elif decisions:
         session.lost = Lost.TOLD if decisions[-1].status == FAILED else Lost.NO
     elif facts.status == IN_TRANSACTION:
         session.lost = Lost.UNTOLD
@@ -142,7 +145,7 @@ def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
 
 def _finish(unit: Unit, decision: Decision) -> bytes:
     """The rest of an answer whose end is certain."""
-    if unit.errored and unit.complete:
+    if unit.errored and unit.complete:  # the server's own error is the answer
         return b"".join(unit.held or ()) + messages.ready_for_query(decision.status)
     if unit.released and unit.kind is Kind.BATCH:
         unit.delivered = not unit.complete

@@ -217,7 +217,7 @@ ENDS = {
     ("T", "C", "released"): ("DOUBT-I", "DOUBT-I"),
     ("T", "c", ""): ("DOUBT-E", "DOUBT-E"),  # what it chained is lost in any case
     ("T", "c", "fatal"): ("ROLLED-E", "ROLLED-E"),
-    ("T", "c", "answered"): ("FINISH-E", "DOUBT-E"),
+    ("T", "c", "answered"): ("FINISH-T", "DOUBT-E"),  # what it chained: told at the next unit
     ("T", "P", ""): ("DOUBT-I", "DOUBT-I"),
     ("T", "P", "fatal"): ("DOUBT-I", "DOUBT-I"),
     ("T", "P", "untouched"): ("ROLLED-I", "ROLLED-I"),
@@ -229,7 +229,7 @@ ENDS = {
     ("T", "R", "answered released"): ("FINISH-I", "ROLLED-I"),
     ("T", "R", "incomplete"): ("ROLLED-I", "ROLLED-I"),
     ("T", "k", ""): ("ROLLED-E", "ROLLED-E"),
-    ("T", "k", "answered"): ("FINISH-E", "ROLLED-E"),
+    ("T", "k", "answered"): ("FINISH-T", "ROLLED-E"),
     ("E", "C", ""): ("FINISH-I", "FINISH-I"),
     ("E", "C", "released"): ("ROLLED-I", "ROLLED-I"),
     ("E", "c", ""): ("ROLLED-E", "ROLLED-E"),
