@@ -18,7 +18,10 @@ from proxy.core.errors import ConfigError
     help="Exit with 69 when an upstream cannot be reached at start, instead of waiting for it.",
 )
 def command(file: Path | None, require_upstream: bool) -> None:
-    """Run the proxy until SIGTERM. SIGHUP reloads the settings."""
+    """Run the proxy until SIGTERM. SIGHUP reads the settings again.
+
+    The log and drain_s follow at once; the log says what else waits for a restart.
+    """
     settings = settings_or_exit(file)
 
     from proxy.service.main import run

@@ -18,6 +18,7 @@ from typing import Any
 
 import uvloop
 
+from proxy.core.errors import ConfigError
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
 from proxy.net.allocator import keep_freed_memory
@@ -38,15 +39,58 @@ def run(
     `reload` reads the settings again, for SIGHUP.
     """
     keep_freed_memory()
+    _configure_log(settings)
+    events = log.events(log.get_logger())
+    current = Current(settings, events, reload)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(current, require_upstream, events))
+
+
+def _configure_log(settings: Settings) -> None:
     told = settings.log
     log.configure(log.LogOptions(level=told.level, format=told.format, sql=told.sql))
-    events = log.events(log.get_logger())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, require_upstream, events))
 
 
-async def _serve(settings: Settings, require_upstream: bool, events: Events) -> int:
-    asyncio.get_running_loop().set_exception_handler(partial(_bug, events))
+class Current:
+    """The settings in force, and the way to read them again."""
+
+    def __init__(
+        self, settings: Settings, events: Events, reload: Callable[[], Settings] | None
+    ) -> None:
+        self.settings = settings
+        self._started = settings
+        self._events = events
+        self._reload = reload
+
+    def reload(self) -> None:
+        """SIGHUP: `log` and `drain_s` are in force at once; what else changed is said to wait.
+
+        A file with mistakes changes nothing, and each of its mistakes is told.
+        """
+        if self._reload is None:
+            return
+        try:
+            settings = self._reload()
+        except ConfigError as error:
+            self._events("reload_refused", level="error", problems=error.problems)
+            return
+        self.settings = settings
+        _configure_log(settings)
+        waiting = [name for name in _AT_RESTART if self._differs(name)]
+        self._events("reloaded", applied=["log", "drain_s"], waits_for_restart=waiting)
+
+    def _differs(self, name: str) -> bool:
+        return bool(getattr(self.settings, name) != getattr(self._started, name))
+
+
+_AT_RESTART = ("postgres", "redis", "admin", "workers")
+
+
+async def _serve(current: Current, require_upstream: bool, events: Events) -> int:
+    settings = current.settings
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(partial(_bug, events))
+    loop.add_signal_handler(signal.SIGHUP, current.reload)
     routes = Routes(settings, events, random.Random())
     if require_upstream:
         missing = await unreachable(settings)
@@ -60,9 +104,9 @@ async def _serve(settings: Settings, require_upstream: bool, events: Events) -> 
     events("started", listeners=routes.addresses)
     try:
         await stop.wait()
-        events("draining", drain_s=settings.drain_s)
+        events("draining", drain_s=current.settings.drain_s)
     finally:
-        await _stop(routes, settings.drain_s, now)
+        await _stop(routes, current.settings.drain_s, now)
     events("stopped")
     return 0
 
