@@ -54,12 +54,9 @@ _NEWS = frozenset((_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION, _COPY_IN))
 _NEVER = frozenset((_COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION))
 _ANSWERS = frozenset((_COMPLETE, _EMPTY))
 _LESSONS = frozenset((_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED))
-
 _READY_IDLE = messages.ready_for_query(IDLE)
 _READY_BYTES = len(_READY_IDLE)
 _STATUSES = frozenset((IDLE, IN_TRANSACTION, FAILED))
-
-
 _NONE: frozenset[bytes] = frozenset()  # one for all: an empty one takes 216 bytes
 
 
