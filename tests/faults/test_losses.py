@@ -327,6 +327,22 @@ def test_replay_off_runs_nothing_again(make: Make) -> None:
     assert case.told("insert into losses values (1)") == ("08007", "I")
 
 
+def test_a_statement_closed_by_the_unit_that_runs_again(make: Make) -> None:
+    """Its CloseComplete had come, but the unit needs the statement a second time."""
+    case = make()
+    unit = wire.values(statement="late") + wire.execute() + wire.close("S", "late") + SYNC
+    case.client.send(wire.parse("select 8", name="late") + SYNC)
+    case.client.until_ready()
+    case.cut(Wound(Direction.TO_CLIENT, 39, Cut.FIN))  # 2, D, C and 3 have come
+    case.client.send(unit)
+    answer = case.client.until_ready()
+    assert wire.kinds(answer) == "2DC3Z"
+    case.client.send(unit)
+    assert wire.sqlstate(case.client.until_ready()) == "26000"
+    case.client.send(wire.parse("select 9", name="late") + SYNC)
+    assert wire.kinds(case.client.until_ready()) == "1Z"
+
+
 # ---- mid-result
 
 

@@ -97,6 +97,8 @@ def closed(owner: "Expected", unit: Unit) -> None:
     what, name = unit.closes[unit.next_close]
     unit.next_close += 1
     if what == ord("S"):
+        unit.watch = True  # its end settles it
+        owner.state.prepared.note()
         owner.state.closed(name)
         owner.missing.discard(name)
 

@@ -28,7 +28,7 @@ class PreparedStatements:
         self._bytes_max = bytes_max
         self._missing = _NONE
         self._before: tuple[dict[bytes, PrepareSql], dict[bytes, bytes]] | None = None
-        """`sql` and `by_name` when last settled, if SQL has changed them since."""
+        """`sql` and `by_name` when last settled, if they have changed by more than Parse since."""
         self.unclear = False
         """Running some PREPARE text again might prepare something else."""
 
@@ -39,7 +39,7 @@ class PreparedStatements:
 
     def prepare(self, prepared: PrepareSql) -> None:
         """PREPARE ran."""
-        self._note()
+        self.note()
         self.sql[prepared.name] = prepared
         self.unclear = self.unclear or prepared.escapes
 
@@ -69,7 +69,7 @@ class PreparedStatements:
 
     def deallocate(self, name: bytes | None) -> None:
         """DEALLOCATE name or, for None, ALL, which leaves the unnamed statement."""
-        self._note()
+        self.note()
         if name is not None:
             self.sql.pop(name, None)
             self.forget(name)
@@ -81,11 +81,11 @@ class PreparedStatements:
                 self.forget(known)
 
     def settle(self) -> None:
-        """The answers so far are whole: what PREPARE and DEALLOCATE did stays."""
+        """The answers so far are whole: what PREPARE, DEALLOCATE and Close did stays."""
         self._before = None
 
     def unsettle(self) -> None:
-        """The last answer will not come whole: what PREPARE and DEALLOCATE did is undone."""
+        """The last answer will not come whole: what PREPARE, DEALLOCATE, Close did is undone."""
         if self._before is None:
             return
         self.sql, by_name = self._before
@@ -94,7 +94,8 @@ class PreparedStatements:
             if name not in self.by_name:
                 self.parsed(name, message)
 
-    def _note(self) -> None:
+    def note(self) -> None:
+        """Something is about to go, or to come, that the answer's end must settle."""
         if self._before is None:
             self._before = dict(self.sql), dict(self.by_name)
 

@@ -248,9 +248,9 @@ class SessionState:
 
     def ready(self, status: int) -> None:
         """ReadyForQuery came with this status byte."""
+        self.prepared.settle()
         if not self._pending:
             return
-        self.prepared.settle()
         if status == messages.STATUS_IDLE:
             if self._layers.explicit:
                 self._ended_out_of_sight()
