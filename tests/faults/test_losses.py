@@ -327,6 +327,19 @@ def test_replay_off_runs_nothing_again(make: Make) -> None:
     assert case.told("insert into losses values (1)") == ("08007", "I")
 
 
+def test_a_query_that_is_done_has_dropped_the_unnamed_statement(make: Make) -> None:
+    case = make()
+    case.client.send(wire.parse("select 1") + SYNC)
+    case.client.until_ready()
+    answer = case.client.query("select 2")
+    case.client.send(wire.parse("select 1") + SYNC)
+    case.client.until_ready()
+    case.cut(Wound(Direction.TO_CLIENT, sum(map(len, answer)) - 2, Cut.FIN))
+    assert case.client.query("select 2") == answer
+    case.client.send(wire.values() + wire.execute() + SYNC)
+    assert wire.sqlstate(case.client.until_ready()) == "26000"
+
+
 def test_a_statement_closed_by_the_unit_that_runs_again(make: Make) -> None:
     """Its CloseComplete had come, but the unit needs the statement a second time."""
     case = make()
