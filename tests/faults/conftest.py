@@ -85,7 +85,8 @@ async def hopped() -> AsyncIterator[Make]:
         one.listener.close()
         await one.route.stop(0)
         await one.cutter.close()
-        bugs = [report for report in one.reports if report["event"] == "task_crashed"]
+        crashed = [report for report in one.reports if report["event"] == "task_crashed"]
+        bugs = [(report["task"], report["error"], report["where"]) for report in crashed]
         assert not bugs, bugs
 
 

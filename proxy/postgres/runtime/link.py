@@ -165,9 +165,11 @@ class Link(asyncio.Protocol):
     # -- life
 
     def write(self, data: bytes) -> None:
+        """Hand bytes to the transport; to none if it is closing, as its end will be told."""
         assert self.transport is not None
         self.given_bytes += len(data)
-        self.transport.write(data)
+        if not self.transport.is_closing():  # uvloop raises on a closed one
+            self.transport.write(data)
 
     def lose(self, reason: Reason) -> None:
         """The link is of no use any more, for this reason; whoever holds it is told, once."""
@@ -195,7 +197,7 @@ class Link(asyncio.Protocol):
         self.on_writable = None
         self.receive = _nobody
         self.become(Phase.CLOSED)
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(messages.terminate())
             self.transport.close()
         if self._future is not None and not self._future.done():

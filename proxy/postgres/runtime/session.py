@@ -23,7 +23,7 @@ from proxy.postgres.runtime import attach, loss
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.link import Phase as LinkPhase
 from proxy.postgres.runtime.session_base import LEGAL, Entry, Lost, Phase
-from proxy.postgres.runtime.session_send import SendingSession
+from proxy.postgres.runtime.session_send import INFLIGHT_UNITS_MAX, SendingSession
 
 HOLD_BACK_S = 0.02  # how long the start of an answer is held back at most
 DRAIN_S = 5.0  # for the unit in flight of a client that left
@@ -90,15 +90,16 @@ class Session(SendingSession):
         """The next bytes of the server."""
         expected = self.expected
         if expected.whole_answer(data):
-            if self.phase is Phase.READY:
+            if self.phase is Phase.READY and not self.transport.is_closing():  # type: ignore[union-attr]
                 self.transport.write(data)  # type: ignore[union-attr]
             if self._queue or self._alert:
                 self._at_boundary()
             return
         out = expected.feed(data)
+        if self._paused and len(expected.inflight) <= INFLIGHT_UNITS_MAX // 2:
+            self.resume("pipeline")
         if out and self.phase is Phase.READY:
-            assert self.transport is not None
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            self.say(out[0] if len(out) == 1 else b"".join(out))
         if expected.fatal is not None:
             assert self.link is not None
             self.link.fatal = expected.fatal
@@ -244,8 +245,7 @@ class Session(SendingSession):
             self.become(Phase.READY)
             self.key = self.route.new_key(self, link.pid)
             self.expected.client_params = dict(link.params)
-            assert self.transport is not None
-            self.transport.write(welcome(link.params, self.key.message()))
+            self.say(welcome(link.params, self.key.message()))
         else:
             self._tell_changes(link)
         attach.report(self, link, first)
@@ -274,6 +274,7 @@ class Session(SendingSession):
         self._direct = False
         self._stop_holding()
         self.resume("link")
+        self.resume("pipeline")
         self.pool.forget(link)
         if self.phase is not Phase.READY:
             self._finish(Reason.CLIENT_CLOSED)

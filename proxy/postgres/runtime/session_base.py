@@ -167,8 +167,11 @@ class SessionBase(asyncio.Protocol):
 
     def say(self, data: bytes) -> None:
         """Bytes for the client, unless it is gone."""
-        if self.phase is not Phase.LEAVING and self.transport is not None:
-            self.transport.write(data)
+        transport = self.transport
+        if self.phase is not Phase.LEAVING and transport is not None:
+            if transport.is_closing():
+                return  # uvloop raises on a closed one; connection_lost follows
+            transport.write(data)
 
     def put_first(self, entries: list[Entry]) -> None:
         """What the verdict wants to happen next, before everything that waits."""

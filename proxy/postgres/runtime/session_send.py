@@ -17,6 +17,7 @@ from proxy.postgres.runtime.link import Phase as LinkPhase
 from proxy.postgres.runtime.session_base import NO_QUEUE, Entry, Lost, Phase, SessionBase
 
 _SYNCS = messages.sync() + messages.flush()  # as a set of bytes: nothing else is made of these
+INFLIGHT_UNITS_MAX = 1024  # of a client that pipelines; beyond it is not read from
 QUEUE_BYTES_MAX = 1 << 20  # of a client that waits for a link; then it is not read from
 
 
@@ -35,7 +36,10 @@ class SendingSession(SessionBase):
         expected.push(unit, self._may_hold())
         unit.begins_at = link.given_bytes
         unit.ends_at = link.given_bytes = link.given_bytes + len(part)
-        link.transport.write(part)  # type: ignore[union-attr]
+        if not link.transport.is_closing():  # type: ignore[union-attr]
+            link.transport.write(part)  # type: ignore[union-attr]
+        if len(expected.inflight) > INFLIGHT_UNITS_MAX:
+            self.pause("pipeline")
 
     @staticmethod
     def _note_sent(unit: Unit) -> None:
@@ -183,6 +187,8 @@ class SendingSession(SessionBase):
         unit.begins_at = link.given_bytes
         link.write(part)
         unit.ends_at = link.given_bytes
+        if len(self.expected.inflight) > INFLIGHT_UNITS_MAX:
+            self.pause("pipeline")
 
     def _settle(self) -> None:
         """Open the hot path if nothing stands in its way, or close it."""

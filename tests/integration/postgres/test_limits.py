@@ -103,6 +103,8 @@ def test_a_client_that_writes_and_never_reads(proxied: Make, postgres: PostgresS
                 time.sleep(0.1)
         assert quiet == 10, "it was read from for ever"
         assert resident_bytes() - before < 150 * MIB
+        (ours,) = [s for s in proxy.route.sessions if s.expected.inflight]
+        assert len(ours.expected.inflight) < 20_000  # a chunk's worth above the bound
         assert other.value("select 1") == b"1"
         whole = sent // (len(request) // 100)
         assert whole > 100
