@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from proxy.core.reasons import Reason
 from proxy.demo.cutter import Cut, Direction
+from proxy.postgres.runtime import attach
 
 TEXT = "select n from generate_series(1, %s::int) n"
 
@@ -53,3 +55,32 @@ async def test_prepared_in_a_transaction_that_is_begun_again(hopped: Any, postgr
         assert await cursor.fetchone() == (turn,)
         await connection.rollback()
     assert proxy.counters.rolled_back == 0
+
+
+@pytest.mark.servers
+async def test_a_link_that_dies_when_the_transaction_is_begun_again(
+    hopped: Any, postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state had learnt the transaction again; the next attach must begin it once more."""
+    proxy = await hopped(postgres)
+    connection = await proxy.connect(autocommit=False)
+    await connection.execute("set statement_timeout = '9s'")
+    await connection.commit()
+    await connection.execute("set local work_mem = '5MB'")
+    begun: list[Any] = []
+    begin_again = attach._begin_again
+
+    async def begin_and_lose_the_first(session: Any, link: Any) -> None:
+        await begin_again(session, link)
+        begun.append(link)
+        if len(begun) == 1:
+            link.lose(Reason.UPSTREAM_RESET)
+
+    monkeypatch.setattr(attach, "_begin_again", begin_and_lose_the_first)
+    proxy.cutter.cut_all(Cut.RST)
+    while not proxy.named("link_lost"):
+        await asyncio.sleep(0.005)
+    cursor = await connection.execute("show work_mem")
+    assert await cursor.fetchone() == ("5MB",)
+    await connection.commit()
+    assert len(begun) == 2

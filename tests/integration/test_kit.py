@@ -1,6 +1,7 @@
 """The kit against the real servers: every login, every way to stop, both raw clients."""
 
 import struct
+import time
 from collections.abc import Callable
 
 import pytest
@@ -86,6 +87,8 @@ def test_standby_follows_and_takes_over(
     primary = make_postgres()
     standby = make_standby(primary)
     primary.sql("CREATE TABLE followed (n int)")
+    while not primary.sql("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"):
+        time.sleep(0.02)
     assert standby.sql("SELECT pg_is_in_recovery()") == [(True,)]
     primary.stop(Stop.FAST)  # waits until the standby has everything
     standby.promote()

@@ -83,6 +83,8 @@ def _tell_waiting(session: "Session", seconds: float) -> None:
 async def _restore(session: "Session", link: Link) -> None:
     """Settings, prepared statements, channels, the open transaction; then the proof."""
     state = session.state
+    if state.in_transaction:  # begun again on a link that died before it was taken over
+        state.lost_transaction()
     expected_print = None
     out, readies = b"", 0
     if session.key is not None and state.version:

@@ -345,6 +345,7 @@ def test_news_on_an_idle_link(proxied: Make, how: str, attached: bool) -> None:
             if not attached:
                 session.close()
                 proxy.settled(idle=1)
+            eventually(lambda: bool(socks))  # the fake's thread may be behind the proxy
             sending = threading.Thread(target=_send, args=(socks[0], NEWS[how]))
             sending.start()
             if "notices" in how and attached:
