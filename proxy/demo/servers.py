@@ -331,6 +331,11 @@ class RedisServer:
         """The Unix socket."""
         return self.folder / "redis.sock"
 
+    @property
+    def pid(self) -> int:
+        """The running server's process."""
+        return self._child.pid
+
     def url(self, user: str = "", password: str = "", database: int = 0) -> str:
         """A `redis://` URL to this server."""
         login = f"{user}:{password}@" if password else ""
