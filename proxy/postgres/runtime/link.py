@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from proxy.core.errors import PeerProtocolError, UpstreamUnavailable
+from proxy.core.numbers import link_number
 from proxy.core.reasons import Reason
 from proxy.net.drain import LastWords
 from proxy.net.tls import TruncatedStream
@@ -63,6 +64,7 @@ class Link(asyncio.Protocol):
         "host",
         "in_recovery",
         "last_words",
+        "number",
         "on_lost",
         "on_writable",
         "opened_s",
@@ -83,6 +85,7 @@ class Link(asyncio.Protocol):
     )
 
     def __init__(self) -> None:
+        self.number = link_number()
         self.phase = Phase.OPENING
         self.receive: Callable[[bytes], None] = self._unexpected
         self.on_lost: Callable[[Link], None] | None = None

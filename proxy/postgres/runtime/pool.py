@@ -112,6 +112,16 @@ class Pool:
         }
 
     @property
+    def links(self) -> list[Link]:
+        """All that are open, in the order in which they were opened."""
+        return sorted(self._links, key=lambda link: link.number)
+
+    @property
+    def route(self) -> str:
+        """The name of its route."""
+        return self._context.route
+
+    @property
     def unused(self) -> bool:
         """True if nothing would be lost with the pool."""
         return not self._links and not self._waiters and not self._dialing

@@ -10,6 +10,7 @@ import secrets
 
 from proxy.core.errors import LimitExceeded
 from proxy.core.events import Events
+from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
 from proxy.net.contexts import ServerTlsMode, server_context
 from proxy.net.tasks import TaskSet
@@ -69,7 +70,6 @@ class PostgresRoute:
         self.pools: dict[PoolKey, Pool] = {}
         self._keys: dict[keys.CancelKey, Session] = {}
         self._to_look: dict[Session, float] = {}
-        self._number = 0
         self._empty = asyncio.Event()
 
     def events(self, event: str, /, *, level: str = "info", **fields: object) -> None:
@@ -198,7 +198,6 @@ class PostgresRoute:
         rest: bytes,
     ) -> None:
         """A client has logged in: it becomes a session of its pool."""
-        self._number += 1
         self.counters.clients += 1
         key = PoolKey(startup.user, startup.database, credentials.key)
         pool = self.pools.get(key)
@@ -208,7 +207,8 @@ class PostgresRoute:
         for name, value in self.options.upstream.defaults.items():
             settings.setdefault(name, value)
         wanted = pool.shared(tuple(sorted(settings.items())))
-        session = Session(self, pool, wanted, self._number)
+        session = Session(self, pool, wanted, session_number())
+        session.joined_s = asyncio.get_running_loop().time()
         session.minor = startup.minor
         self.sessions.add(session)
         self._empty.clear()

@@ -79,6 +79,7 @@ class SessionBase(asyncio.Protocol):
         "expected",
         "gatherer",
         "idle_since_s",
+        "joined_s",
         "key",
         "link",
         "lost",
@@ -117,6 +118,7 @@ class SessionBase(asyncio.Protocol):
         self.owed_ready: int | None = None  # the next Sync closes a unit answered already
         self.lost_at_s = 0.0
         self.idle_since_s = 0.0
+        self.joined_s = 0.0  # the loop's time of its login
         self.seen = -1
         self._direct = False  # attached, nothing waits, nothing is odd: the hot path is open
         self._alert = False  # the next boundary has something to do
@@ -127,6 +129,11 @@ class SessionBase(asyncio.Protocol):
         self._hold_timer: asyncio.TimerHandle | None = None
         self._leave_timer: asyncio.TimerHandle | None = None
         self._paused = NOT_PAUSED
+
+    @property
+    def waits(self) -> bool:
+        """Something of the client has not gone out."""
+        return bool(self._queue)
 
     def become(self, phase: Phase) -> None:
         """The one place where the phase changes."""

@@ -39,6 +39,7 @@ class ClientConnection(ClientStream):
         super().__init__(route.options.limits)
         self.route = route
         self.id = route.next_client_id()
+        self.joined_s = route.loop.time()
         self.busy = False  # a task works on this client's current command
         self.inflight = 0  # batches on `lane`
         self.lane: Lane | None = None

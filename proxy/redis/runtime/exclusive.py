@@ -104,7 +104,7 @@ class ExclusiveSession:
         self.reply_hold_bytes = client.route.options.limits.reply_hold_bytes
         self._options = client.route.options
         self._loop = client.route.loop
-        self._heard_s = 0.0
+        self.heard_s = 0.0
         self._stream_head = b""
         self._stream_shown = False
         self._queue_guard: Guard | None = None  # of the writes queued since MULTI
@@ -152,7 +152,7 @@ class ExclusiveSession:
     def _attach(self, link: ExclusiveLink) -> None:
         self.link = link
         link.owner = self
-        self._heard_s = self._loop.time()
+        self.heard_s = self._loop.time()
 
     # -- commands ----------------------------------------------------------------------------
 
@@ -297,15 +297,15 @@ class ExclusiveSession:
             return
         if link.heard:
             link.heard = False
-            self._heard_s = now_s
-        quiet_s = now_s - self._heard_s
+            self.heard_s = now_s
+        quiet_s = now_s - self.heard_s
         if self.state.expected:
             deadline_s = self.state.expected[0].deadline_s
             timeout_s = self._options.command_timeout_s
             if deadline_s is not None and now_s > deadline_s and quiet_s > timeout_s:
                 link.abort(Reason.COMMAND_TIMEOUT, f"no reply within {timeout_s:g} s")
         elif quiet_s > self._options.ping_s and not (self.state.multi or self.state.opaque):
-            self._heard_s = now_s
+            self.heard_s = now_s
             self.state.own(_PING)
             self.state.expected[-1].deadline_s = now_s + self._options.command_timeout_s
             link.write(_PING)

@@ -1,7 +1,7 @@
 """Batches that wait for their lane's link: in order, bounded in number, bytes and time."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from proxy.redis.protocol import say
 from proxy.redis.runtime.batch import Batch
@@ -19,6 +19,9 @@ class HoldQueue:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)
 
     @property
     def is_full(self) -> bool:

@@ -72,7 +72,7 @@ class Lane:
         self._backoff = route.options.backoff()
         self._retiring: set[DataLink] = set()
         self._replica_until_s = 0.0
-        self._heard_s = 0.0
+        self.heard_s = 0.0  # the last reply, as of the last sweep
         self._used_s = 0.0
         self.why_away = "the upstream is not connected"
 
@@ -160,7 +160,7 @@ class Lane:
         self.greeting = link.greeting
         self._partition.authenticated = link.greeting.authenticated
         self._backoff.reset()
-        self._heard_s = self._used_s = self._loop.time()
+        self.heard_s = self._used_s = self._loop.time()
         self.route.dial_succeeded(self.label, link)
         for future in self._ready:
             if not future.done():
@@ -321,17 +321,17 @@ class Lane:
     def _sweep_link(self, link: DataLink, now_s: float) -> None:
         if link.heard:
             link.heard = False
-            self._heard_s = now_s
+            self.heard_s = now_s
         if link.inflight:
             self._used_s = now_s
-            waiting_since_s = max(link.inflight[0].sent_s, self._heard_s)
+            waiting_since_s = max(link.inflight[0].sent_s, self.heard_s)
             if now_s - waiting_since_s > self.options.command_timeout_s:
                 timeout_s = self.options.command_timeout_s
                 link.abort(Reason.COMMAND_TIMEOUT, f"no reply within {timeout_s:g} s")
         elif not self.clients and now_s - self._used_s > self.options.link_idle_s:
             self.link = None
             link.close()
-        elif now_s - self._heard_s > self.options.ping_s:
+        elif now_s - self.heard_s > self.options.ping_s:
             link.send([Batch(NOBODY, PING, 1)], now_s)
 
     @property

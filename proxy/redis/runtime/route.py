@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from proxy.core.backoff import RateLimit
 from proxy.core.errors import LimitExceeded, PeerProtocolError, ProxyError
 from proxy.core.events import Events
+from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
 from proxy.net.tasks import TaskSet
 from proxy.net.tls import PumpOptions, TlsPump
@@ -86,7 +87,6 @@ class RedisRoute:
         limits = options.limits
         self._partitions: dict[tuple[Credential | None, int], Partition] = {}
         self._dials = RateLimit(limits.dials_per_s, limits.dials_burst)
-        self._next_id = CLIENT_ID_FIRST
         self._learning = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._away_since_s: float | None = None
@@ -161,8 +161,7 @@ class RedisRoute:
 
     def next_client_id(self) -> int:
         """A virtual client id, as CLIENT ID tells it."""
-        self._next_id += 1
-        return self._next_id
+        return CLIENT_ID_FIRST + session_number()
 
     def admit(self, client: ClientConnection) -> bytes | None:
         """Counts a client in; an error line if there are too many."""

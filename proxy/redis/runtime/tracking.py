@@ -40,6 +40,11 @@ class TrackingLink(UpstreamLink):
         self._tracker = tracker
         self._partial: list[bytes] = []
 
+    @property
+    def proven_s(self) -> float:
+        """When the last command that was answered was sent, the loop's time."""
+        return self._tracker.cache.lease.proven_s
+
     async def log_in(self, name: bytes = b"") -> None:
         """Login and set-up in one round trip. Raises as the base, and TrackingRefused."""
         steps = handshake(self.identity, name)

@@ -8,6 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from proxy.core.errors import PeerProtocolError, UpstreamUnavailable
+from proxy.core.numbers import link_number
 from proxy.core.reasons import Reason
 from proxy.net.dial import DialOptions, adopt, connect
 from proxy.net.drain import LastWords
@@ -27,6 +28,7 @@ class UpstreamLink(asyncio.Protocol):
     """A link; `transport` is set while it is connected. Subclasses take over `frames_received`."""
 
     def __init__(self, identity: LinkIdentity) -> None:
+        self.number = link_number()
         self.identity = identity
         self.transport: asyncio.Transport | None = None
         self.scanner = ReplyScanner()
@@ -34,6 +36,7 @@ class UpstreamLink(asyncio.Protocol):
         self.heard = False  # anything arrived since the last sweep
         self.write_paused = False
         self.given_bytes = 0
+        self.opened_s = 0.0  # the loop's time
         self.lost_for: Reason | None = None
         self.lost_text = ""
         self.open_links: set[UpstreamLink] = set()  # the route's; set by `open_link`
@@ -48,6 +51,7 @@ class UpstreamLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._words = LastWords(transport)
+        self.opened_s = asyncio.get_running_loop().time()
         self.open_links.add(self)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
 
@@ -110,6 +114,11 @@ class UpstreamLink(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         return self.transport is not None and self.lost_for is None
+
+    @property
+    def is_asking(self) -> bool:
+        """The proxy waits for an answer of its own: a login, a reset, a ping."""
+        return self._answered is not None
 
     def write(self, data: bytes) -> None:
         """Hands bytes to the transport; dropped if the link is gone (its loss is being told)."""
