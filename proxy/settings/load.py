@@ -20,6 +20,8 @@ FILE_NAME = "backstay.yaml"
 FILE_BYTES_MAX = 4 << 20
 SECRET_BYTES_MAX = 64 << 10
 VARIABLES = {"postgres": "BACKSTAY_POSTGRES_UPSTREAM", "redis": "BACKSTAY_REDIS_UPSTREAM"}
+HOST_VARIABLE = "BACKSTAY_LISTEN_HOST"
+PORTS = {"postgres": 6432, "redis": 6380, "admin": 9127}
 
 
 def load(file: Path | None = None, *, env: Mapping[str, str] | None = None) -> Settings:
@@ -68,7 +70,8 @@ def load_text(text: str, file: str, env: Mapping[str, str]) -> Settings:
 def from_environment(env: Mapping[str, str]) -> Settings:
     """Routes on the default ports, from BACKSTAY_POSTGRES_UPSTREAM and BACKSTAY_REDIS_UPSTREAM.
 
-    A variable with _FILE behind its name gives the file that holds the URL. Raises ConfigError.
+    A variable with _FILE behind its name gives the file that holds the URL. BACKSTAY_LISTEN_HOST is
+    where all of them listen, instead of loopback (containers say `*`). Raises ConfigError.
     """
     data: dict[str, Any] = {}
     document = Document("environment", data, {(): Mark("environment")})
@@ -89,7 +92,21 @@ def from_environment(env: Mapping[str, str]) -> Settings:
             document.mistakes.append((path, document.values[path], str(error)))
     if not data:
         raise ConfigError([_NOTHING_FOUND])
+    if host := env.get(HOST_VARIABLE):
+        data["admin"] = {}
+        for kind, port in PORTS.items():
+            for path, section in _sections(data, kind):
+                section["listen"] = f"{host}:{port}"
+                document.values[*path, "listen"] = Mark(f"environment: {HOST_VARIABLE}")
     return check(document, None)
+
+
+def _sections(data: dict[str, Any], kind: str) -> list[tuple[SettingPath, dict[str, Any]]]:
+    """The mappings of a kind that listen, with their paths: its routes, or `admin` itself."""
+    section = data.get(kind, [])
+    if isinstance(section, list):
+        return [((kind, index), route) for index, route in enumerate(section)]
+    return [((kind,), section)]
 
 
 _NOTHING_FOUND = (

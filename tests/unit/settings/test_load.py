@@ -188,6 +188,15 @@ def test_routes_from_the_environment(tmp_path: Path) -> None:
     assert settings.redis[0].upstream.password == "9ecret"
 
 
+def test_all_listen_where_the_environment_says() -> None:
+    env = {"BACKSTAY_REDIS_UPSTREAM": "redis://:9ecret@r", "BACKSTAY_LISTEN_HOST": "*"}
+    settings = from_environment(env)
+    assert [str(a) for a in settings.redis[0].listen] == ["*:6380"]
+    assert [str(a) for a in settings.admin.listen] == ["*:9127"]
+    env["BACKSTAY_LISTEN_HOST"] = "[::1]"
+    assert [str(a) for a in from_environment(env).admin.listen] == ["[::1]:9127"]
+
+
 def test_one_route_is_enough() -> None:
     settings = from_environment({"BACKSTAY_REDIS_UPSTREAM": "redis://r"})
     assert (len(settings.postgres), len(settings.redis)) == (0, 1)
@@ -204,6 +213,11 @@ def test_one_route_is_enough() -> None:
             {"BACKSTAY_POSTGRES_UPSTREAM": "postgresql://127.0.0.1:6432/db"},
             "environment: BACKSTAY_POSTGRES_UPSTREAM: leads back to this route's own listener; "
             "expected the server's address",
+        ),
+        (
+            {"BACKSTAY_REDIS_UPSTREAM": "redis://r", "BACKSTAY_LISTEN_HOST": "a b"},
+            "environment: BACKSTAY_LISTEN_HOST: expected host:port, [IPv6]:port or an "
+            "absolute path",
         ),
         (
             {"BACKSTAY_REDIS_UPSTREAM_FILE": "/nope"},
