@@ -30,7 +30,9 @@ def env(tmp_path: Path) -> dict[str, str]:
     secrets = {
         "postgres_password": "p",
         "postgres_users.yaml": "alice: p",
-        "reports_url": "postgresql://db3.internal/app?sslrootcert=system",
+        "reports_url": "postgresql://reader@db3.internal/app?sslrootcert=system",
+        "queue_url": "rediss://queue.internal:6379/0",
+        "queue_users.yaml": "bob: p",
         "redis_password": "p",
         "tls.crt": "-",
         "tls.key": "-",
@@ -43,6 +45,10 @@ def env(tmp_path: Path) -> dict[str, str]:
         "BACKSTAY_REDIS_UPSTREAM": "redis://redis.internal/0",
         "BACKSTAY_SECRETS": str(tmp_path),
         "BACKSTAY_TLS": str(tmp_path),
+        "REPORTS_PASSWORD": "p",
+        "ANALYST_PASSWORD": "p",
+        "WORKER_PASSWORD": "p",
+        "QUEUE_PASSWORD": "p",
     }
 
 

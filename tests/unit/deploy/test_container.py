@@ -1,0 +1,218 @@
+"""The Dockerfile, read as Docker reads it, and its steps done by hand: there is no engine here."""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+INSTRUCTIONS = {
+    *("ARG", "FROM", "WORKDIR", "COPY", "RUN", "LABEL", "ENV", "USER", "EXPOSE", "STOPSIGNAL"),
+    *("HEALTHCHECK", "ENTRYPOINT", "CMD"),
+}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, rest) of the Dockerfile; continued lines are joined, comments dropped."""
+    lines = [
+        line
+        for line in (ROOT / "Dockerfile").read_text().splitlines()
+        if not line.lstrip().startswith("#")
+    ]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    pairs = (line.split(maxsplit=1) for line in joined.splitlines() if line.strip())
+    return [(name, rest) for name, rest in pairs]
+
+
+def last_stage() -> list[tuple[str, str]]:
+    found = instructions()
+    start = max(index for index, (name, _) in enumerate(found) if name == "FROM")
+    return found[start:]
+
+
+def only(name: str) -> str:
+    (value,) = [rest for found, rest in last_stage() if found == name]
+    return value
+
+
+def in_build_context(path: str) -> bool:
+    """Whether .dockerignore lets a path in: the last pattern that matches decides."""
+    kept = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.strip()
+        if not pattern or pattern.startswith("#"):
+            continue
+        plain = pattern.lstrip("!")
+        places = [path, *(str(parent) for parent in Path(path).parents if str(parent) != ".")]
+        matches = any(
+            fnmatch(place, plain)
+            or (plain.startswith("**/") and fnmatch(Path(place).name, plain[3:]))
+            for place in places
+        )
+        if matches:
+            kept = pattern.startswith("!")
+    return kept
+
+
+def test_the_instructions_exist() -> None:
+    assert {name for name, _ in instructions()} <= INSTRUCTIONS
+
+
+def test_two_stages_on_a_pinned_base() -> None:
+    stages = [rest for name, rest in instructions() if name == "FROM"]
+    assert stages == ["python:${PYTHON}-slim AS build", "python:${PYTHON}-slim"]
+    assert instructions()[0] == ("ARG", "PYTHON=3.13")
+
+
+def test_not_root_and_checked() -> None:
+    user, group = only("USER").split(":")
+    assert int(user) > 0
+    assert int(group) > 0
+    assert only("STOPSIGNAL") == "SIGTERM"
+    assert json.loads(only("ENTRYPOINT")) == ["backstay"]
+    assert json.loads(only("CMD")) == ["run"]
+    ports = only("EXPOSE").split()
+    assert ports == ["6432", "6380", "9127"]
+
+
+def test_what_is_copied_is_there() -> None:
+    for name, rest in instructions():
+        if name != "COPY" or rest.startswith("--from"):
+            continue
+        *sources, _ = rest.split()
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert in_build_context(source), source
+    assert not in_build_context("tests/conftest.py")
+    assert not in_build_context(".git/config")
+    assert not in_build_context("proxy/core/__pycache__/errors.cpython-313.pyc")
+    assert in_build_context("proxy/core/errors.py")
+
+
+def test_nothing_is_left_behind_by_the_build() -> None:
+    for name, rest in instructions():
+        if name == "RUN" and "pip" in rest:
+            assert "--no-cache-dir" in rest
+    assert [name for name, _ in last_stage()].count("RUN") == 0
+
+
+def health_program() -> list[str]:
+    kind, _, program = only("HEALTHCHECK").partition(" CMD ")
+    assert "--interval=" in kind
+    found: list[str] = json.loads(program)
+    assert found.pop(0) == "python"
+    return found
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_health_check_says_what_the_port_says(status: int) -> None:
+    """Run as Docker runs it, against a port that answers with `status`."""
+    server = (
+        "import http.server, sys\n"
+        "class Handler(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        assert self.path == '/healthz'\n"
+        f"        self.send_response({status}); self.end_headers()\n"
+        "    def log_message(self, *_): pass\n"
+        "server = http.server.HTTPServer(('127.0.0.1', 0), Handler)\n"
+        "print(server.server_port, flush=True)\n"
+        "server.handle_request()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", server], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        port = process.stdout.readline().strip()
+        program = [part.replace("9127", port) for part in health_program()]
+        done = subprocess.run([sys.executable, *program], capture_output=True, check=False)
+    assert (done.returncode == 0) is (status == 200)
+
+
+def test_nobody_listening_is_unhealthy(unused_tcp_port: int) -> None:
+    program = [part.replace("9127", str(unused_tcp_port)) for part in health_program()]
+    done = subprocess.run([sys.executable, *program], capture_output=True, check=False)
+    assert done.returncode != 0
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, made from nothing but what the build stage copies."""
+    context = tmp_path_factory.mktemp("context")
+    copied = [
+        rest.split()[:-1]
+        for name, rest in instructions()
+        if name == "COPY" and not rest.startswith("--from")
+    ]
+    for source in (source for sources in copied for source in sources):
+        listed = [ROOT / source]
+        if listed[0].is_dir():
+            listed = [path for path in listed[0].rglob("*") if path.is_file()]
+        for path in listed:
+            inside = path.relative_to(ROOT)
+            if in_build_context(str(inside)):
+                (context / inside).parent.mkdir(parents=True, exist_ok=True)
+                (context / inside).write_bytes(path.read_bytes())
+    # What pip does once it has the backend: offline, the one of this environment serves.
+    code = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=context, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return context / "dist" / done.stdout.splitlines()[-1]
+
+
+def test_the_wheel_holds_what_is_needed(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "proxy").rglob("*")
+        if path.is_file() and path.suffix not in (".pyc",)
+    }
+    assert wanted - names == set()
+    assert not [name for name in names if name.startswith("tests")]
+
+
+def test_the_installed_command_checks_the_shipped_settings(wheel: Path, tmp_path: Path) -> None:
+    """The wheel alone, unpacked, run in an empty read-only directory, as the image has it."""
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    (entry,) = re.findall(
+        r"backstay = (\S+)", next(site.glob("*.dist-info/entry_points.txt")).read_text()
+    )
+    module, function = entry.split(":")
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); from {module} import {function} as f; f()"
+    )
+    work = tmp_path / "work"
+    work.mkdir(mode=0o555)
+    for file in ("backstay.yaml", "minimal.yaml"):
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code, "check-config", "-c", str(ROOT / "config" / file)],
+            cwd=work,
+            env={
+                "BACKSTAY_POSTGRES_UPSTREAM": "postgresql://u:9ecret@h/d",
+                "BACKSTAY_REDIS_UPSTREAM": "redis://r",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "The settings are fine." in done.stdout
+    assert list(work.iterdir()) == []
+
+
+def test_without_a_file_a_container_listens_to_others() -> None:
+    """Loopback in a container is nobody."""
+    from proxy.settings.load import from_environment
+
+    given = dict(re.findall(r"(\w+)=(\S+)", only("ENV")))
+    env = {"BACKSTAY_POSTGRES_UPSTREAM": "postgresql://app:secret@db:5432/app", **given}
+    settings = from_environment(env)
+    assert [str(address) for address in settings.postgres[0].listen] == ["*:6432"]
+    assert [str(address) for address in settings.admin.listen] == ["*:9127"]
