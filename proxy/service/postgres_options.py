@@ -41,6 +41,7 @@ def postgres_options(route: PostgresRoute, log_sql: bool) -> RouteOptions:
             lifetime_s=pool.lifetime_s,
             clients=pool.clients,
             connect_parallel=pool.connect_parallel,
+            connects_per_s=pool.connects_per_s,
             login_timeout_s=pool.login_timeout_s,
         ),
         resilience=ResilienceOptions(

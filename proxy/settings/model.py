@@ -132,6 +132,13 @@ class PostgresPool(Section):
     connect_parallel: Whole = setting(
         4, "Links being opened at a time, whole route.", ge=1, le=1000
     )
+    connects_per_s: Number = setting(
+        50,
+        "Links opened per second at most, whole route, once `size` (at least 10) were opened at "
+        "once: the pace at which an upstream that is back is filled again.",
+        ge=0.1,
+        le=100_000,
+    )
     connect_timeout_s: Number = setting(
         10,
         "Opening one link to one host, login included, seconds. connect_timeout in the upstream "
