@@ -46,7 +46,6 @@ class Reason(StrEnum):
     ROLLED_BACK = "rolled_back"
     RESULT_INTERRUPTED = "result_interrupted"
     RESULT_LOST = "result_lost"
-    NOT_EXECUTED = "not_executed"
     LIMIT = "limit"
     COMMAND_TIMEOUT = "command_timeout"
     CANCELLED = "cancelled"

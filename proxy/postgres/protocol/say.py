@@ -17,6 +17,7 @@ No secrets, no SQL, no bind values: what callers pass in `detail`, `why` and `wh
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
@@ -45,6 +46,15 @@ LAST_WORDS_CHARS_MAX = 300
 
 Fields = Mapping[str, str]
 """Fields of an error as `messages.error_fields` gives them."""
+
+
+class Wait(StrEnum):
+    """What a session without a link is waiting for."""
+
+    POOL_FULL = "pool_full"  # all links of its pool are taken
+    SERVER_FULL = "server_full"  # the server takes no more connections (53300)
+    OPENING = "opening"  # the server is well; links are opened one after the other
+    AWAY = "away"  # nobody has been let in since the session began to wait
 
 
 class Said(bytes):
@@ -187,17 +197,6 @@ def cancelled(status: int | None) -> Said:
     return _error(Reason.CANCELLED, text, status)
 
 
-def not_executed(what: str, status: int | None) -> Said:
-    """A statement that the proxy refuses to send; `what`: why, no full stop."""
-    text = _Text(
-        "0A000",
-        f"statement not executed: {what}",
-        "It was not sent to the database; no data changed.",
-        "This session is usable.",
-    )
-    return _error(Reason.NOT_EXECUTED, text, status)
-
-
 # ---- ends of sessions: FATAL, then close ----
 
 
@@ -238,9 +237,9 @@ def hold_full(clients_max: int, established: bool) -> Said:
     """Too many sessions wait already; 08006 for an established session, 57P03 for a new client."""
     text = _Text(
         "08006" if established else "57P03",
-        f"terminating connection: database unreachable and {clients_max} sessions wait for it",
+        f"terminating connection: {clients_max} sessions wait for the database already",
         "What was to wait has changed no data.",
-        "Try again when the database is back; resilience.hold_clients sets how many may wait.",
+        "Try again later; resilience.hold_clients sets how many may wait.",
     )
     return _fatal(Reason.HOLD_FULL, text)
 
@@ -250,8 +249,19 @@ def pool_full(seconds: float, size: int) -> Said:
     text = _Text(
         "53300",
         f"terminating connection: all {size} links are taken, waited {_seconds(seconds)}",
-        "Nothing was executed.",
+        "What was waiting has changed no data.",
         "Close idle sessions, or raise pool.size within the server's max_connections.",
+    )
+    return _fatal(Reason.POOL_TIMEOUT, text)
+
+
+def opened_too_slowly(seconds: float) -> Said:
+    """The server is well, but the turn of this client to be given a link did not come in time."""
+    text = _Text(
+        "53300",
+        f"terminating connection: no link was opened in turn, waited {_seconds(seconds)}",
+        "What was waiting has changed no data.",
+        "Raise pool.connect_parallel and pool.connects_per_s if the server can take it.",
     )
     return _fatal(Reason.POOL_TIMEOUT, text)
 
@@ -278,17 +288,6 @@ def login_timeout(seconds: float) -> Said:
     return _fatal(Reason.LOGIN_TIMEOUT, text)
 
 
-def client_too_slow(seconds: float) -> Said:
-    """The client did not read its results for `seconds`."""
-    text = _Text(
-        "08006",
-        f"terminating connection: client read nothing for {_seconds(seconds)}",
-        "What was not committed is rolled back by the server.",
-        "Read results as they come, or fetch them in parts with a cursor.",
-    )
-    return _fatal(Reason.CLIENT_TOO_SLOW, text)
-
-
 def protocol_violation(what: str) -> Said:
     """08P01. `what`: the clause that the client broke, no full stop, none of its bytes."""
     text = _Text(
@@ -300,24 +299,17 @@ def protocol_violation(what: str) -> Said:
     return _fatal(Reason.CLIENT_PROTOCOL, text)
 
 
-def limit_exceeded(what: str, setting: str) -> Said:
-    """A bound was reached. `what` names it with its number, `setting` is the one to change."""
-    text = _Text(
-        "54000",
-        f"terminating connection: {what}",
-        "What was not committed is rolled back by the server.",
-        f"The bound is set by {setting}.",
-    )
-    return _fatal(Reason.LIMIT, text)
-
-
-def shutting_down() -> Said:
-    """57P01: the proxy stops, and the session is at a boundary or out of time."""
+def shutting_down(running: bool = False) -> Said:
+    """57P01: the proxy stops, and the session is at a boundary or, `running`, out of time."""
     text = _Text(
         "57P01",
         "terminating connection: Backstay is shutting down",
-        "What was not committed is rolled back by the server.",
-        "Connect again: another instance, or this one once it is back.",
+        "The outcome of the statement that was running is not known; all others stand."
+        if running
+        else "What was not committed is rolled back by the server.",
+        "Check for its effect, then connect again."
+        if running
+        else "Connect again: another instance, or this one once it is back.",
     )
     return _fatal(Reason.SHUTDOWN, text)
 
@@ -429,15 +421,40 @@ def login_violation(message: str, detail: str = "", sqlstate: str = "08P01") -> 
 # ---- notices: the session goes on ----
 
 
-def waiting(seconds: float, hold_s: float) -> Said:
+_WAITS = {
+    Wait.POOL_FULL: (
+        "waiting for a link to the database: all are taken, waited {}",
+        "pool.size sets how many links there are",
+        Reason.POOL_TIMEOUT,
+    ),
+    Wait.SERVER_FULL: (
+        "waiting for the database: it takes no more connections, waited {}",
+        "max_connections of the server bounds them",
+        Reason.UPSTREAM_FULL,
+    ),
+    Wait.OPENING: (
+        "waiting for a link to the database: others are opened first, waited {}",
+        "pool.connects_per_s sets the pace",
+        Reason.POOL_TIMEOUT,
+    ),
+    Wait.AWAY: (
+        "waiting for the database: unreachable for {}",
+        "cancel the statement to stop",
+        Reason.UPSTREAM_UNREACHABLE,
+    ),
+}
+
+
+def waiting(seconds: float, hold_s: float, wait: Wait) -> Said:
     """NOTICE to a session that has waited `seconds` of at most `hold_s`."""
+    message, hint, reason = _WAITS[wait]
     text = _Text(
         "00000",
-        f"waiting for the database: unreachable for {_seconds(seconds)}",
+        message.format(_seconds(seconds)),
         "The session and its statement are kept.",
-        f"Waits up to {_seconds(hold_s)} (resilience.hold_s); cancel the statement to stop.",
+        f"Waits up to {_seconds(hold_s)} (resilience.hold_s); {hint}.",
     )
-    return _made("NOTICE", Reason.UPSTREAM_UNREACHABLE, text)
+    return _made("NOTICE", reason, text)
 
 
 def notifications_missed() -> Said:
@@ -449,46 +466,3 @@ def notifications_missed() -> Said:
         "Read the state that the notifications are about.",
     )
     return _made("WARNING", Reason.UPSTREAM_RESET, text)
-
-
-# ---- answers to units that never reach an upstream ----
-
-
-def fake_reply(unit: bytes, tag: bytes, status: int) -> bytes:
-    """Replies to a unit that the proxy answers itself: all that the server would send, in order.
-
-    `unit`: whole frontend messages, checked by framing: one Query, or one extended batch with its
-    Sync. Only for statements without rows or parameters, such as ROLLBACK. Flush asks for nothing.
-    """
-    replies: list[bytes] = []
-    pos = 0
-    while pos < len(unit):
-        length = int.from_bytes(unit[pos + 1 : pos + 5])
-        assert 4 <= length < len(unit) - pos, "units hold whole messages"
-        replies.append(_fake_one(unit[pos], unit[pos + 5 : pos + 6], tag, status))
-        pos += 1 + length
-    return b"".join(replies)
-
-
-def _fake_one(kind: int, target: bytes, tag: bytes, status: int) -> bytes:
-    match chr(kind):
-        case "P":
-            return messages.parse_complete()
-        case "B":
-            return messages.bind_complete()
-        case "D" if target == b"S":
-            return messages.parameter_description() + messages.no_data()
-        case "D":
-            return messages.no_data()
-        case "C":
-            return messages.close_complete()
-        case "E":
-            return messages.command_complete(tag)
-        case "S":
-            return messages.ready_for_query(status)
-        case "Q":
-            return messages.command_complete(tag) + messages.ready_for_query(status)
-        case "H":
-            return b""
-        case _:
-            raise AssertionError(f"no such message in a unit that the proxy answers: {kind}")

@@ -56,7 +56,7 @@ async def attach(session: "Session") -> Link:
     started_s = asyncio.get_running_loop().time()
     for _ in range(RESTORES_MAX):
         link = await session.pool.acquire(
-            session.startup, lambda s: _tell_waiting(session, s), started_s
+            session.startup, lambda s, wait: _tell_waiting(session, s, wait), started_s
         )
         link.on_lost = session.pool.forget
         try:
@@ -72,12 +72,12 @@ async def attach(session: "Session") -> Link:
     raise UpstreamUnavailable("links are lost as fast as they are opened", Reason.HOLD_TIMEOUT)
 
 
-def _tell_waiting(session: "Session", seconds: float) -> None:
+def _tell_waiting(session: "Session", seconds: float, wait: say.Wait) -> None:
     """The session has waited for so long: its user should know, where the protocol allows."""
     session.route.counters.holds_noticed += 1
-    session.route.events("waiting", session=session.number, waited_s=seconds)
+    session.route.events("waiting", session=session.number, waited_s=seconds, cause=wait.value)
     if session.key is not None:
-        session.say(say.waiting(seconds, session.route.options.resilience.hold_s))
+        session.say(say.waiting(seconds, session.route.options.resilience.hold_s, wait))
 
 
 async def _restore(session: "Session", link: Link) -> None:
@@ -272,8 +272,10 @@ def refusal(session: "Session", error: ProxyError) -> bytes:
     match error.reason:
         case Reason.HOLD_FULL:
             return say.hold_full(resilience.hold_clients, established)
-        case Reason.POOL_TIMEOUT:
+        case Reason.POOL_TIMEOUT if session.pool.full:
             return say.pool_full(resilience.hold_s, pool.size)
+        case Reason.POOL_TIMEOUT:
+            return say.opened_too_slowly(resilience.hold_s)
         case Reason.SHUTDOWN:
             return say.shutting_down()
         case _ if established:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION
+from proxy.postgres.protocol.fake import fake_reply
 from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
 from proxy.postgres.protocol.statement import Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
@@ -158,7 +159,7 @@ def _finish(unit: Unit, decision: Decision) -> bytes:
     tag = b"BEGIN" if decision.status == IN_TRANSACTION else b"ROLLBACK"
     if unit.tx() is Tx.BEGIN and unit.script is not None:
         tag = b"BEGIN"
-    return say.fake_reply(unit.data, tag, decision.status)
+    return fake_reply(unit.data, tag, decision.status)
 
 
 def _resolve(session: "Session", unit: Unit) -> None:

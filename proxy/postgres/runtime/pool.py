@@ -21,6 +21,7 @@ from proxy.net.tasks import TaskSet
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.client_login import Credentials
 from proxy.postgres.protocol.restore import Cleaning
+from proxy.postgres.protocol.say import Wait
 from proxy.postgres.runtime.link import Link, Phase, errors_in
 from proxy.postgres.runtime.options import PoolOptions, ResilienceOptions
 from proxy.postgres.runtime.upstream import Upstream, Wanted, suits
@@ -135,13 +136,14 @@ class Pool:
     # -- taking
 
     async def acquire(
-        self, startup: Startup, on_wait: Callable[[float], None], started_s: float
+        self, startup: Startup, on_wait: Callable[[float, Wait], None], started_s: float
     ) -> Link:
         """A clean, idle link opened with `startup`. Waits in order of arrival, until hold_s after
         `started_s` (the loop's time).
 
-        `on_wait(seconds)` is called once when the wait has lasted notice_s. Raises UpstreamRefused
-        (the server's answer), UpstreamUnavailable (HOLD_TIMEOUT, POOL_TIMEOUT) and LimitExceeded.
+        `on_wait(seconds, cause)` is called once when the wait has lasted notice_s. Raises
+        UpstreamRefused (the server's answer), UpstreamUnavailable (HOLD_TIMEOUT, POOL_TIMEOUT) and
+        LimitExceeded.
         """
         loop = asyncio.get_running_loop()
         self.last_used_s = loop.time()
@@ -153,11 +155,14 @@ class Pool:
         self._context.hold.enter()
         notice = None
         if loop.time() < started_s + resilience.notice_s:
-            notice = loop.call_at(started_s + resilience.notice_s, on_wait, resilience.notice_s)
+            notice = loop.call_at(
+                started_s + resilience.notice_s,
+                lambda: on_wait(resilience.notice_s, self._cause(started_s)),
+            )
         try:
             while True:
                 left_s = resilience.hold_s - (loop.time() - started_s)
-                link = await self._wait(startup, left_s)
+                link = await self._wait(startup, left_s, started_s)
                 if not link.closed:
                     return link
         finally:
@@ -165,7 +170,7 @@ class Pool:
                 notice.cancel()
             self._context.hold.leave()
 
-    async def _wait(self, startup: Startup, left_s: float) -> Link:
+    async def _wait(self, startup: Startup, left_s: float, started_s: float) -> Link:
         waiter = _Waiter(startup, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._grow()
@@ -174,7 +179,7 @@ class Pool:
                 return await waiter.future
         except TimeoutError:
             self._forget(waiter)
-            raise self._timeout() from None
+            raise self._timeout(self._cause(started_s)) from None
         except asyncio.CancelledError:
             self._forget(waiter)
             raise
@@ -187,13 +192,34 @@ class Pool:
         if future.done() and not future.cancelled() and future.exception() is None:
             self._offer(future.result())
 
-    def _timeout(self) -> ProxyError:
+    @property
+    def full(self) -> bool:
+        """True while there are as many links as there may be."""
+        return len(self._links) >= self._context.options.size
+
+    def _cause(self, started_s: float) -> Wait:
+        """What somebody is waiting for who began to wait then."""
         upstream = self._context.upstream
-        if upstream.available and len(self._links) >= self._context.options.size:
-            return UpstreamUnavailable("all links are in use", Reason.POOL_TIMEOUT)
+        if upstream.available and self.full:
+            return Wait.POOL_FULL
         if upstream.full_wire:
-            return UpstreamRefused(upstream.last_error, Reason.UPSTREAM_FULL, upstream.full_wire)
-        return UpstreamUnavailable(upstream.last_error, Reason.HOLD_TIMEOUT)
+            return Wait.SERVER_FULL
+        well = upstream.available and upstream.spoke_s >= started_s
+        return Wait.OPENING if well else Wait.AWAY
+
+    def _timeout(self, cause: Wait) -> ProxyError:
+        upstream = self._context.upstream
+        match cause:
+            case Wait.POOL_FULL:
+                return UpstreamUnavailable("all links are in use", Reason.POOL_TIMEOUT)
+            case Wait.OPENING:
+                return UpstreamUnavailable("others' links were opened first", Reason.POOL_TIMEOUT)
+            case Wait.SERVER_FULL:
+                error, wire = upstream.last_error, upstream.full_wire
+                return UpstreamRefused(error, Reason.UPSTREAM_FULL, wire)
+            case Wait.AWAY:
+                error = upstream.last_error or "It has not answered so far."
+                return UpstreamUnavailable(error, Reason.HOLD_TIMEOUT)
 
     def _pop(self, startup: Startup) -> Link | None:
         """The idle link used last that fits, if nobody waits for one already."""

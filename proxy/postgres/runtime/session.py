@@ -325,7 +325,8 @@ class Session(SendingSession):
     def kill(self) -> None:
         """End now, whatever runs."""
         if self.phase is not Phase.CLOSED:
-            self.end_with(say.shutting_down(), Reason.SHUTDOWN)
+            running = bool(self.expected.inflight)
+            self.end_with(say.shutting_down(running), Reason.SHUTDOWN)
 
     def end_with(self, last_words: bytes, reason: Reason) -> None:
         """Tell the client why and end the session."""

@@ -66,6 +66,7 @@ class Upstream:
         self._not_before_s = 0.0
         self._recovered = asyncio.Event()
         self.down_since_s: float | None = None
+        self.spoke_s = float("-inf")  # when the server last let somebody in, or refused it
         self.last_error = ""
         self.full_wire = b""  # the server's own words while it takes no more connections
         self.pooler_seen = False
@@ -134,6 +135,8 @@ class Upstream:
     def _succeeded(self) -> None:
         self._not_before_s = 0.0
         self.full_wire = b""
+        self.last_error = ""
+        self.spoke_s = self._loop.time()
         self._recovered.set()
         if self.down_since_s is not None:
             away_s = self._loop.time() - self.down_since_s

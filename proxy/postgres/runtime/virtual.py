@@ -7,6 +7,7 @@ PostgreSQL does in a failed transaction (reference, section 2). No link is neede
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import say
 from proxy.postgres.protocol.expected import FAILED, IDLE
+from proxy.postgres.protocol.fake import fake_reply
 from proxy.postgres.protocol.statement import Tx
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.runtime.session_base import Lost, SessionBase
@@ -34,14 +35,14 @@ def answer(session: SessionBase, unit: Unit) -> bool:
         session.lost, session.expected.status = Lost.TOLD, FAILED
         return True
     if verb in _ENDS or (verb in _COMMITS and not untold):
-        unit.say = say.fake_reply(unit.data, b"ROLLBACK", IDLE)
+        unit.say = fake_reply(unit.data, b"ROLLBACK", IDLE)
         session.lost, session.expected.status = Lost.NO, IDLE
     elif verb in _COMMITS:
         unit.say = say.rolled_back("The link was lost before COMMIT.", IDLE, last)
         _told(session, untold)
         session.lost, session.expected.status = Lost.NO, IDLE
     elif unit.kind is Kind.BATCH and not (unit.executes or unit.parses or unit.uses):
-        unit.say = say.fake_reply(unit.data, b"", session.expected.status)
+        unit.say = fake_reply(unit.data, b"", session.expected.status)
         for what, name in unit.closes or ():
             if what == 0x53:
                 session.state.closed(name)

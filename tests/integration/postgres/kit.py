@@ -23,7 +23,7 @@ from proxy.postgres.runtime.options import RouteOptions
 from proxy.postgres.runtime.route import PostgresRoute
 from proxy.service.postgres_options import postgres_options
 from proxy.settings.load import load_text
-from tests.wire import PgWire
+from tests.wire import PgWire, startup
 
 T = TypeVar("T")
 CALL_S_MAX = 30.0
@@ -181,6 +181,12 @@ class Proxied:
         """A raw session."""
         password = parameters.pop("password", ROLE_PASSWORDS.get(user, "any"))
         return PgWire.session(self.address, user, password, **parameters)
+
+    def wire_started(self, user: str = "postgres") -> PgWire:
+        """A raw connection that has sent its start-up packet: `trust` asks for no more."""
+        wire = PgWire.connect(self.address)
+        wire.send(startup(user=user, database="app"))
+        return wire
 
     def connect(self, user: str = "postgres", **options: Any) -> "psycopg.Connection[Any]":
         """A psycopg session in autocommit mode."""

@@ -200,6 +200,36 @@ def test_notice_after_a_while(proxied: Make, postgres: PostgresServer) -> None:
     assert proxy.route.counters.holds_noticed == 1
 
 
+def test_a_full_pool_is_not_called_an_outage(proxied: Make, postgres: PostgresServer) -> None:
+    proxy = proxied(
+        postgres, pool={"size": 1, "warm": 0}, resilience={"notice_s": 0.2, "hold_s": 0.6}
+    )
+    with proxy.wire() as first, proxy.wire_started() as second:
+        (waiting,) = proxy.until("waiting")
+        assert waiting["cause"] == "pool_full"
+        fields = wire.error_fields(second.until_closed()[-1])
+        assert fields["C"] == "53300"
+        assert "all 1 links are taken, waited 0.6 s" in fields["M"]
+        assert first.value("select 1") == b"1"
+
+
+def test_an_established_session_hears_that_the_pool_is_full(
+    proxied: Make, postgres: PostgresServer
+) -> None:
+    """Its link was lost, and another session took the place."""
+    proxy = proxied(postgres, pool={"size": 1, "warm": 0}, resilience={"notice_s": 0.2})
+    with proxy.wire() as first:
+        proxy.cut()
+        proxy.until("link_lost")
+        with proxy.wire() as second:
+            first.send(wire.query("select 1"))
+            fields = wire.error_fields(first.read_message())
+            assert "all are taken, waited 0.2 s" in fields["M"]
+            assert "unreachable" not in fields["M"]
+            assert second.value("select 1") == b"1"
+        assert wire.rows(first.until_ready()) == [(b"1",)]
+
+
 def test_the_hold_queue_is_bounded(proxied: Make, postgres: PostgresServer) -> None:
     proxy = proxied(postgres, resilience={"hold_clients": 2}, pool={"warm": 0})
     sessions = [proxy.wire() for _ in range(3)]
@@ -212,7 +242,7 @@ def test_the_hold_queue_is_bounded(proxied: Make, postgres: PostgresServer) -> N
     sessions[2].send(wire.query("select 1"))
     answer_ = sessions[2].until_closed()
     assert wire.sqlstate(answer_) == "08006"
-    assert "2 sessions wait for it" in wire.error_fields(answer_[-1])["M"]
+    assert "2 sessions wait for the database already" in wire.error_fields(answer_[-1])["M"]
     with pytest.raises(wire.LoginRefused) as refused:
         proxy.wire()
     assert refused.value.args[0]["C"] == "57P03"

@@ -34,7 +34,6 @@ OUTCOMES = {
     "mid_result of one": lambda: say.mid_result(1),
     "in_failed_transaction": say.in_failed_transaction,
     "cancelled": lambda: say.cancelled(IN_TRANSACTION),
-    "not_executed": lambda: say.not_executed("of this and that", IDLE),
 }
 ENDS = {
     "state_lost": lambda: say.state_lost("temporary tables", LAST),
@@ -43,12 +42,12 @@ ENDS = {
     "hold_full": lambda: say.hold_full(1000, established=True),
     "hold_full at login": lambda: say.hold_full(1000, established=False),
     "pool_full": lambda: say.pool_full(5.0, 20),
+    "opened_too_slowly": lambda: say.opened_too_slowly(5.0),
     "too_many_clients": lambda: say.too_many_clients(1000),
     "login_timeout": lambda: say.login_timeout(60),
-    "client_too_slow": lambda: say.client_too_slow(60),
     "protocol_violation": lambda: say.protocol_violation("invalid message length"),
-    "limit_exceeded": lambda: say.limit_exceeded("a unit has more than 9 bytes", "a.setting"),
     "shutting_down": say.shutting_down,
+    "shutting_down at work": lambda: say.shutting_down(running=True),
     "internal_error": say.internal_error,
     "replication_refused": say.replication_refused,
     "tls_required": say.tls_required,
@@ -64,7 +63,7 @@ SERVERS_OWN = {
     "login_violation": lambda: say.login_violation("invalid length", "detail"),
 }
 NOTICES = {
-    "waiting": lambda: say.waiting(5.0, 30.0),
+    **{f"waiting {w}": lambda w=w: say.waiting(5.0, 30.0, w) for w in say.Wait},
     "notifications_missed": say.notifications_missed,
 }
 ALL = {**OUTCOMES, **ENDS, **SERVERS_OWN, **NOTICES}
@@ -152,6 +151,12 @@ def test_says_what_it_means_and_what_to_do(name: str):
     assert fields["H"].endswith(".")
 
 
+def test_only_who_waits_in_vain_for_the_server_hears_that_it_is_unreachable():
+    for wait in say.Wait:
+        _, fields, _ = split(say.waiting(5.0, 30.0, wait))
+        assert ("unreachable" in fields["M"]) == (wait is say.Wait.AWAY)
+
+
 @pytest.mark.parametrize("name", SERVERS_OWN)
 def test_refusals_in_the_servers_own_words(name: str):
     kind, fields, rest = split(SERVERS_OWN[name]())
@@ -227,7 +232,7 @@ def test_doubt_takes_known_codes_only():
 
 def test_a_forbidden_phrase_in_a_message_is_our_bug():
     with pytest.raises(AssertionError):
-        say.not_executed("SSL error", IDLE)
+        say._error(Reason.BUG, say._Text("XX000", "SSL error"), IDLE)
 
 
 def test_a_cause_from_elsewhere_cannot_break_the_message():
@@ -267,49 +272,3 @@ def test_last_words_are_bounded():
     flood = {"V": "V" * 9999, "C": "C" * 9999, "M": "M" * 9999}
     assert len(say.last_words(flood)) <= 400
     say.doubt("x", last=flood)
-
-
-@pytest.mark.parametrize(
-    ("unit", "reply"),
-    [
-        (m.query("ROLLBACK"), m.command_complete("ROLLBACK") + m.ready_for_query(IDLE)),
-        (
-            m.parse("", "ROLLBACK") + m.bind("", "") + m.execute("") + m.sync(),
-            m.parse_complete()
-            + m.bind_complete()
-            + m.command_complete("ROLLBACK")
-            + m.ready_for_query(IDLE),
-        ),
-        (
-            m.parse("s", "ROLLBACK") + m.describe(b"S", "s") + m.flush() + m.sync(),
-            m.parse_complete() + m.parameter_description() + m.no_data() + m.ready_for_query(IDLE),
-        ),
-        (
-            m.bind("p", "s")
-            + m.describe(b"P", "p")
-            + m.execute("p", 1)
-            + m.close(b"P", "p")
-            + m.close(b"S", "s")
-            + m.sync(),
-            m.bind_complete()
-            + m.no_data()
-            + m.command_complete("ROLLBACK")
-            + m.close_complete() * 2
-            + m.ready_for_query(IDLE),
-        ),
-        (m.sync(), m.ready_for_query(IDLE)),
-        (b"", b""),
-    ],
-)
-def test_fake_reply(unit: bytes, reply: bytes):
-    assert say.fake_reply(unit, b"ROLLBACK", IDLE) == reply
-
-
-def test_fake_reply_tells_the_status():
-    assert say.fake_reply(m.query("BEGIN"), b"BEGIN", IN_TRANSACTION)[-1:] == b"T"
-
-
-@pytest.mark.parametrize("unit", [m.copy_done(), m.query("x")[:-1], b"Q\0\0\0\3", b"Q"])
-def test_fake_reply_for_what_is_no_such_unit_is_our_bug(unit: bytes):
-    with pytest.raises(AssertionError):
-        say.fake_reply(unit, b"X", IDLE)
