@@ -14,7 +14,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	&& command -v "$$name" && break; done)
 WORKERS ?= 2
 PYTEST := $(PY) -m pytest
-DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy
+DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy chromium chromium-driver
 
 .PHONY: help demo test check static bench campaign servers clean
 

@@ -1,0 +1,90 @@
+"""An admin port that says what a test tells it to: in a thread, as the browser is driven by
+blocking calls."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from aiohttp import web
+
+from proxy.observe import dashboard
+
+EVERY_S = 0.25  # faster than the real one, so that tests are
+
+
+class StandIn:
+    """Serves the dashboard's files, `status`, and a stream of it unless `streams` is off."""
+
+    def __init__(self, status: dict[str, Any], port: int = 0) -> None:
+        self.status = status
+        self.streams = True
+        self.port = port
+        self.asked: list[str] = []
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._over = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="stand-in")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def stop(self) -> None:
+        """As if the process were killed: every connection ends."""
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        app = web.Application(middlewares=[self._note])
+        app.router.add_get("/api/v1/status", self._status)
+        app.router.add_get("/api/v1/events", self._events)
+        for path, asset in dashboard.assets().items():
+            app.router.add_get(path, _file(asset))
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        self._started.set()
+        await self._over.wait()
+        await runner.cleanup()
+
+    @web.middleware
+    async def _note(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        self.asked.append(request.path)
+        return await handler(request)
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return web.json_response(self.status)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        if not self.streams:
+            return web.json_response({"error": "no streams here"}, status=503)
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        while not self._over.is_set():
+            text = json.dumps(self.status)
+            await answer.write(f"event: status\ndata: {text}\n\n".encode())
+            await asyncio.sleep(EVERY_S)
+        return answer
+
+
+def _file(asset: dashboard.Asset) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def serve(_: web.Request) -> web.Response:
+        headers = {**dashboard.HEADERS, "Content-Type": asset.content_type}
+        return web.Response(body=asset.body, headers=headers)
+
+    return serve
