@@ -58,7 +58,7 @@ async def attach(session: "Session") -> Link:
         link = await session.pool.acquire(
             session.startup, lambda s, wait: _tell_waiting(session, s, wait), started_s
         )
-        link.on_lost = session.pool.forget
+        link.on_lost = session.pool.lost
         try:
             await _restore(session, link)
         except UpstreamUnavailable:
@@ -231,7 +231,8 @@ def send_read_only(session: "SessionBase", unit: Unit, part: bytes) -> None:
         route.counters.doubts += 1
         route.events("read_only_refused", level="warning", session=session.number)
         text = "the statement writes, and its first run may have been saved"
-        return bytes(say.doubt(text, route.options.resilience.doubt_sqlstate, None))
+        said = say.doubt(text, route.options.resilience.doubt_sqlstate, None)
+        return bytes(route.answered(session, said))
 
     expected.on_refused_read_only = refused
     expected.push(begin, False)
@@ -292,10 +293,10 @@ def refused(error: UpstreamRefused) -> bytes:
     return say.upstream_login_failed(str(error), hint)
 
 
-def report(session: "Session", link: Link, first: bool) -> None:
-    """One event for the attach."""
+def report(session: "Session", link: Link, first: bool, started_s: float) -> None:
+    """One event for the attach that began at `started_s`, and its duration where it restored."""
     now_s = asyncio.get_running_loop().time()
-    waited_s = round(now_s - session.lost_at_s, 4)
+    waited_s = round(now_s - started_s, 4)
     route = session.route
     if first:
         route.events(
@@ -309,12 +310,16 @@ def report(session: "Session", link: Link, first: bool) -> None:
         )
         return
     route.counters.restores += 1
+    route.counters.absorbed += not session.told
+    session.told = False
+    route.latency.restore.observe(now_s - started_s)
     route.events(
         "restored",
         session=session.number,
         pid=link.pid,
         upstream=link.address,
-        away_s=waited_s,
+        away_s=round(now_s - session.lost_at_s, 4),
+        waited_s=waited_s,
         statements=len(session.state.statements),
     )
 

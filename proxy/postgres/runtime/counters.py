@@ -8,10 +8,13 @@ class Counters:
     """All since the start of the process."""
 
     clients: int = 0  # logged in
+    units: int = 0  # of sessions that have ended: requests answered (`report` adds the others)
     logins_refused: int = 0
     sessions_refused: int = 0  # ended by the proxy, with a reason
     losses: int = 0  # links that died under a session
+    idle_losses: int = 0  # ... that died in the pool
     restores: int = 0  # sessions attached again
+    absorbed: int = 0  # ... whose client was answered no error for it: it has seen nothing
     replayed_read_only: int = 0  # certificate RO
     resent_fatal: int = 0  # certificate FT
     resent_unsent: int = 0  # certificate NS

@@ -243,6 +243,7 @@ class Entry(asyncio.Protocol):
         if self._phase is Phase.OVER:
             return
         assert self._transport is not None
+        self._route.count_error(wire)
         self._route.events("refused", level="info", reason=wire.reason, sqlstate=wire.sqlstate)
         self._transport.write(wire)
         close_gently(self._transport)

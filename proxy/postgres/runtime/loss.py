@@ -134,17 +134,18 @@ def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
             return _finish(unit, decision)
         case Action.ROLLED:
             route.counters.rolled_back += 1
-            return say.rolled_back(f"The link was lost {decision.why}.", status, last)
+            said = say.rolled_back(f"The link was lost {decision.why}.", status, last)
         case Action.DOUBT:
             route.counters.doubts += 1
             sqlstate = route.options.resilience.doubt_sqlstate
-            return say.doubt(decision.why, sqlstate, status, last)
+            said = say.doubt(decision.why, sqlstate, status, last)
         case Action.MID:
             route.counters.interrupted += 1
-            return say.mid_result(unit.rows, status, last)
+            said = say.mid_result(unit.rows, status, last)
         case _:
             assert decision.action is Action.FAILED, decision.action
-            return say.in_failed_transaction(status)
+            said = say.in_failed_transaction(status)
+    return route.answered(session, said)
 
 
 def _finish(unit: Unit, decision: Decision) -> bytes:

@@ -10,6 +10,7 @@ Owns: counting, handing over, growing old, cleaning. Must not know: what session
 import asyncio
 import bisect
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
+from proxy.core.report import Latency
 from proxy.net.tasks import TaskSet
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.client_login import Credentials
@@ -66,6 +68,7 @@ class Hold:
 class _Waiter:
     startup: Startup
     future: asyncio.Future[Link]
+    since_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class PoolContext:
     ping_s: float
     ping_timeout_s: float
     hold: Hold
+    latency: Latency
+    on_loss: Callable[[Link, bool], None]  # (link, whether it was idle)
     tasks: TaskSet
     events: Events
     rng: random.Random
@@ -123,6 +128,15 @@ class Pool:
         return self._context.route
 
     @property
+    def dialing(self) -> int:
+        """Links on their way."""
+        return len(self._dialing)
+
+    def longest_wait_s(self, now_s: float) -> float:
+        """How long the oldest of those who wait has waited; 0 if nobody does."""
+        return now_s - self._waiters[0].since_s if self._waiters else 0.0
+
+    @property
     def unused(self) -> bool:
         """True if nothing would be lost with the pool."""
         return not self._links and not self._waiters and not self._dialing
@@ -150,9 +164,11 @@ class Pool:
         self._last_startup = startup
         link = self._pop(startup)
         if link is not None:
+            self._context.latency.wait.observe(0.0)
             return link
         resilience = self._context.resilience
         self._context.hold.enter()
+        asked_s = time.perf_counter()
         notice = None
         if loop.time() < started_s + resilience.notice_s:
             notice = loop.call_at(
@@ -168,10 +184,12 @@ class Pool:
         finally:
             if notice is not None:
                 notice.cancel()
+            self._context.latency.wait.observe(time.perf_counter() - asked_s)
             self._context.hold.leave()
 
     async def _wait(self, startup: Startup, left_s: float, started_s: float) -> Link:
-        waiter = _Waiter(startup, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(startup, loop.create_future(), loop.time())
         self._waiters.append(waiter)
         self._grow()
         try:
@@ -318,7 +336,7 @@ class Pool:
             link.become(Phase.IDLE)
         link.on_writable = None
         link.watch()
-        link.on_lost = self.forget
+        link.on_lost = self._lost_here
         if cleaning is None and not link.cancels and not link.cancelled_once:
             self._offer(link)
             return
@@ -359,7 +377,7 @@ class Pool:
         now_s = asyncio.get_running_loop().time()
         link.used_s = now_s if used_s is None else used_s
         link.watch()
-        link.on_lost = self.forget
+        link.on_lost = self._lost_here
         if self.closed or now_s > link.expires_s or link.stale:
             self._close(link, Reason.LINK_TOO_OLD)
             return
@@ -390,8 +408,18 @@ class Pool:
             dialing.remove(waiter.startup)
         return None
 
+    def lost(self, link: Link) -> None:
+        """A link died while a session had it, or was about to."""
+        self._context.on_loss(link, False)
+        self.forget(link)
+
+    def _lost_here(self, link: Link) -> None:
+        """A link died in the pool: noticed at once, though nobody used it."""
+        self._context.on_loss(link, True)
+        self.forget(link)
+
     def forget(self, link: Link) -> None:
-        """The link is gone: noticed at once, also while it was idle."""
+        """The link is gone: another one may take its place."""
         self._links.discard(link)
         if link in self._idle:
             self._idle.remove(link)

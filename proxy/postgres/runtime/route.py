@@ -12,6 +12,7 @@ from proxy.core.errors import LimitExceeded
 from proxy.core.events import Events
 from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
+from proxy.core.report import Latency
 from proxy.net.contexts import ServerTlsMode, server_context
 from proxy.net.tasks import TaskSet
 from proxy.postgres.protocol import keys, say
@@ -33,6 +34,7 @@ from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.options import RouteOptions
 from proxy.postgres.runtime.pool import Hold, Pool, PoolContext, PoolKey
 from proxy.postgres.runtime.session import Session
+from proxy.postgres.runtime.session_base import SessionBase
 from proxy.postgres.runtime.upstream import Upstream, suits
 
 POOL_IDLE_S = 3600.0  # a pool nobody used for so long, and that has no links, is forgotten
@@ -46,6 +48,9 @@ class PostgresRoute:
     def __init__(self, options: RouteOptions, events: Events, rng: random.Random) -> None:
         self.options = options
         self.counters = Counters()
+        self.latency = Latency()
+        self.losses: dict[Reason, int] = {}
+        self.errors: dict[Reason, int] = {}
         self.classifier = Classifier()
         self.sessions: set[Session] = set()
         self.entries: set[Entry] = set()
@@ -55,13 +60,17 @@ class PostgresRoute:
         self.tls_mode = options.tls.mode if options.tls is not None else ServerTlsMode.DISABLE
         self.rules = self._login_rules()
         self.upstream = Upstream(options.upstream, options.pool, self.events, rng, options.name)
+        self.upstream.latency = self.latency
+        self.hold = Hold(options.resilience.hold_clients)
         self._context = PoolContext(
             upstream=self.upstream,
             options=options.pool,
             resilience=options.resilience,
             ping_s=options.ping_s,
             ping_timeout_s=options.ping_timeout_s,
-            hold=Hold(options.resilience.hold_clients),
+            hold=self.hold,
+            latency=self.latency,
+            on_loss=self.link_lost,
             tasks=self.tasks,
             events=self.events,
             rng=rng,
@@ -223,6 +232,7 @@ class PostgresRoute:
             self._keys.pop(session.key, None)
         if not self.sessions:
             self._empty.set()
+        self.counters.units += session.expected.transactions
         pool = session.pool
         if not pool.proven and pool.unused:
             self.pools.pop(pool.key, None)
@@ -231,6 +241,8 @@ class PostgresRoute:
     def refused(self, session: Session, reason: Reason, wire: bytes) -> None:
         """The proxy ends a session: counted and reported, with the code the client saw."""
         self.counters.sessions_refused += 1
+        if isinstance(wire, say.Said):  # not the server's own words
+            self.count_error(wire)
         if reason in (Reason.STATE_NOT_RESTORABLE, Reason.RESTORE_FAILED):
             self.counters.state_lost += 1
         self.events(
@@ -240,6 +252,40 @@ class PostgresRoute:
             reason=reason,
             sqlstate=getattr(wire, "sqlstate", ""),
         )
+
+    # -- counting
+
+    def count_error(self, said: say.Said) -> None:
+        """The proxy says an error in its own name."""
+        self.errors[said.reason] = self.errors.get(said.reason, 0) + 1
+
+    def answered(self, session: SessionBase, said: say.Said) -> say.Said:
+        """A unit of the session is answered with this error of the proxy's, which is returned."""
+        self.count_error(said)
+        if said.reason is not Reason.CANCELLED:
+            session.told = True
+        self.events(
+            "error_answered",
+            level="debug",
+            session=session.number,
+            reason=said.reason,
+            sqlstate=said.sqlstate,
+        )
+        return said
+
+    def link_lost(self, link: Link, idle: bool) -> None:
+        """A link has died; `idle`: in the pool, where only the route hears of it."""
+        reason = link.reason or Reason.UPSTREAM_EOF
+        self.losses[reason] = self.losses.get(reason, 0) + 1
+        if idle:
+            self.counters.idle_losses += 1
+            self.events(
+                "pool_link_lost",
+                upstream=link.address,
+                pid=link.pid,
+                reason=reason,
+                last_words=link.epitaph(),
+            )
 
     # -- cancel
 

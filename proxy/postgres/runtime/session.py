@@ -22,6 +22,7 @@ from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.runtime import attach, loss
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.link import Phase as LinkPhase
+from proxy.postgres.runtime.sampling import timed_answer, timed_request
 from proxy.postgres.runtime.session_base import LEGAL, Entry, Lost, Phase
 from proxy.postgres.runtime.session_send import INFLIGHT_UNITS_MAX, SendingSession
 
@@ -42,6 +43,10 @@ class Session(SendingSession):
         self._attach()
 
     def data_received(self, data: bytes) -> None:
+        self.until_sample -= 1
+        if self.until_sample < 0:
+            timed_request(self, data)
+            return
         gatherer = self.gatherer
         if self._direct:
             unit = gatherer.whole_query(data)
@@ -88,6 +93,9 @@ class Session(SendingSession):
 
     def from_link(self, data: bytes) -> None:
         """The next bytes of the server."""
+        if self.sample is not None:
+            timed_answer(self, data)
+            return
         expected = self.expected
         if expected.whole_answer(data):
             if self.phase is Phase.READY and not self.transport.is_closing():  # type: ignore[union-attr]
@@ -164,6 +172,9 @@ class Session(SendingSession):
 
     async def _attach_until(self) -> None:
         """Attach, or tell the client why not; then send what waits."""
+        started_s = asyncio.get_running_loop().time()
+        if self.phase is not Phase.JOINING:
+            self.route.events("attaching", level="debug", session=self.number)
         try:
             link = await attach.attach(self)
         except UpstreamRefused as refused:
@@ -173,7 +184,8 @@ class Session(SendingSession):
             self._attach_over()
             if self.phase is Phase.JOINING or self._queue:
                 self.end_with(attach.refusal(self, error), error.reason)
-            # else: what waited was cancelled, and an idle session needs no link
+            else:  # what waited was cancelled, and an idle session needs no link
+                self.route.events("attach_given_up", level="debug", session=self.number)
         except attach.NotRestorable as failed:
             self._attach_over()
             self.end_with(say.state_lost(failed.what, self.expected.fatal), Reason.RESTORE_FAILED)
@@ -186,7 +198,7 @@ class Session(SendingSession):
             raise
         else:
             self._attach_over()
-            self._attached(link)
+            self._attached(link, started_s)
 
     def _attach_over(self) -> None:
         self._attaching = None
@@ -235,7 +247,7 @@ class Session(SendingSession):
         else:
             self.pause("link")
 
-    def _attached(self, link: Link) -> None:
+    def _attached(self, link: Link, started_s: float) -> None:
         if self.phase is Phase.CLOSED:
             self._release(link)
             return
@@ -248,7 +260,7 @@ class Session(SendingSession):
             self.say(welcome(link.params, self.key.message()))
         else:
             self._tell_changes(link)
-        attach.report(self, link, first)
+        attach.report(self, link, first, started_s)
         self.lost_at_s = 0.0
         self.expected.fatal = self.expected.warning = None
         if self.lost is Lost.AGAIN:
@@ -272,10 +284,11 @@ class Session(SendingSession):
         """The link is dead: the one place where its units are judged."""
         self.link = None
         self._direct = False
+        self.sample = None
         self._stop_holding()
         self.resume("link")
         self.resume("pipeline")
-        self.pool.forget(link)
+        self.pool.lost(link)
         if self.phase is not Phase.READY:
             self._finish(Reason.CLIENT_CLOSED)
             return
@@ -305,9 +318,8 @@ class Session(SendingSession):
                     self.lost = Lost.TOLD
                 status = FAILED if in_transaction else IDLE
                 expected.status = status
-                entry.unit.say = say.cancelled(status)
-                if not entry.unit.complete:
-                    entry.unit.say = say.cancelled(None)
+                said = say.cancelled(status if entry.unit.complete else None)
+                entry.unit.say = self.route.answered(self, said)
                 self.route.events("cancelled_in_queue", session=self.number)
                 self._pump()
                 break

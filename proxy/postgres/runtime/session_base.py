@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.postgres.protocol.expected import Expected
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import Gatherer, Unit
+from proxy.postgres.runtime.sampling import SAMPLE_EVERY, Sample
 
 if TYPE_CHECKING:
     from proxy.core.reasons import Reason
@@ -91,10 +92,13 @@ class SessionBase(asyncio.Protocol):
         "pool",
         "prologue",
         "route",
+        "sample",
         "seen",
         "startup",
         "state",
+        "told",
         "transport",
+        "until_sample",
     )
 
     def __init__(
@@ -120,6 +124,9 @@ class SessionBase(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.joined_s = 0.0  # the loop's time of its login
         self.seen = -1
+        self.told = False  # since it lost its link, its client has had an error for that
+        self.until_sample = number % SAMPLE_EVERY  # chunks until one is measured
+        self.sample: Sample | None = None  # ... while its answer is owed
         self._direct = False  # attached, nothing waits, nothing is odd: the hot path is open
         self._alert = False  # the next boundary has something to do
         self._client_full = False  # the client reads slower than the server writes
@@ -134,6 +141,11 @@ class SessionBase(asyncio.Protocol):
     def waits(self) -> bool:
         """Something of the client has not gone out."""
         return bool(self._queue)
+
+    @property
+    def is_direct(self) -> bool:
+        """True while units of the client go straight to the link."""
+        return self._direct
 
     def become(self, phase: Phase) -> None:
         """The one place where the phase changes."""

@@ -60,7 +60,8 @@ class SendingSession(SessionBase):
         if unit.say is not None:  # answered already: swallow its rest, then close it
             if unit.delivered and part.strip(_SYNCS):
                 unit.delivered = False  # it goes on behind what was answered by a dead link
-                self.say(say.mid_result(unit.rows, None, self.expected.fatal))
+                said = say.mid_result(unit.rows, None, self.expected.fatal)
+                self.say(self.route.answered(self, said))
             if last:
                 self._close_answered(unit)
             return

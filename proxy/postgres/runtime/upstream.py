@@ -11,12 +11,14 @@ import asyncio
 import random
 import secrets
 import socket
+import time
 from dataclasses import dataclass, field
 
 from proxy.core.backoff import Backoff, RateLimit
 from proxy.core.errors import PeerProtocolError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
+from proxy.core.report import Latency
 from proxy.net.contexts import SslMode, client_context
 from proxy.net.dial import Address, DialOptions, TlsOptions, adopt, connect, exchange
 from proxy.postgres.protocol import fingerprint, messages
@@ -70,6 +72,8 @@ class Upstream:
         self.last_error = ""
         self.full_wire = b""  # the server's own words while it takes no more connections
         self.pooler_seen = False
+        self.last_reason: Reason | None = None
+        self.latency = Latency()  # the route's
         self.opens = self.failures = 0
         self._words: dict[bytes, bytes] = {}
         self._derived = KeyCache(DERIVED_MAX)  # the server's salt stays the same
@@ -114,6 +118,7 @@ class Upstream:
         now_s = self._loop.time()
         self.failures += 1
         self.last_error = str(error)
+        self.last_reason = error.reason
         if error.reason is Reason.UPSTREAM_FULL:
             # It is alive: others' links go on. A slow, single-minded retry would be a storm.
             self._not_before_s = max(self._not_before_s, now_s + self._rng.uniform(*FULL_PAUSE_S))
@@ -141,6 +146,7 @@ class Upstream:
         if self.down_since_s is not None:
             away_s = self._loop.time() - self.down_since_s
             self.down_since_s = None
+            self.latency.outage.observe(away_s)
             self._events("upstream_up", route=self._route, away_s=round(away_s, 3))
 
     # -- one try
@@ -194,6 +200,7 @@ class Upstream:
 
     async def _log_in(self, host: Host, wanted: Wanted, tls: bool) -> Link:
         options = self.options
+        started_s = time.perf_counter()
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 link, over_tls = await self._connect(host, tls)
@@ -211,6 +218,7 @@ class Upstream:
         link.startup = wanted.startup
         link.opened_s = link.used_s = self._loop.time()
         self.opens += 1
+        self.latency.connect.observe(time.perf_counter() - started_s)
         return link
 
     async def _connect(self, host: Host, tls: bool) -> tuple[Link, bool]:

@@ -30,7 +30,7 @@ def answer(session: SessionBase, unit: Unit) -> bool:
     last = session.expected.fatal
     if not unit.complete or unit.pieces is None:
         unit.started = True
-        unit.say = _error(untold, None, last)
+        unit.say = session.route.answered(session, _error(untold, None, last))
         _told(session, untold)
         session.lost, session.expected.status = Lost.TOLD, FAILED
         return True
@@ -38,7 +38,8 @@ def answer(session: SessionBase, unit: Unit) -> bool:
         unit.say = fake_reply(unit.data, b"ROLLBACK", IDLE)
         session.lost, session.expected.status = Lost.NO, IDLE
     elif verb in _COMMITS:
-        unit.say = say.rolled_back("The link was lost before COMMIT.", IDLE, last)
+        said = say.rolled_back("The link was lost before COMMIT.", IDLE, last)
+        unit.say = session.route.answered(session, said)
         _told(session, untold)
         session.lost, session.expected.status = Lost.NO, IDLE
     elif unit.kind is Kind.BATCH and not (unit.executes or unit.parses or unit.uses):
@@ -48,13 +49,14 @@ def answer(session: SessionBase, unit: Unit) -> bool:
                 session.state.closed(name)
     else:
         savepoint = verb is Tx.ROLLBACK_TO
-        unit.say = _error(untold or savepoint, FAILED, last)
+        said = _error(untold or savepoint, FAILED, last)
+        unit.say = session.route.answered(session, said)
         _told(session, untold)
         session.lost, session.expected.status = Lost.TOLD, FAILED
     return True
 
 
-def _error(rolled_back: bool, status: int | None, last: dict[str, str] | None) -> bytes:
+def _error(rolled_back: bool, status: int | None, last: dict[str, str] | None) -> say.Said:
     if rolled_back:
         return say.rolled_back("The link was lost in the transaction.", status, last)
     return say.in_failed_transaction(status)

@@ -368,6 +368,7 @@ class Cache:
             if head is not None and head.answered:
                 head.dirty.update(head.keys)
             return
+        self.insight.invalidations += len(keys)
         for key in keys:
             self._invalidated(key)
 

@@ -105,6 +105,7 @@ class Insight:
         0  # local answers to a client that read the key REPEAT_WINDOW_S ago or less
     )
     stale_served: int = 0
+    invalidations: int = 0  # keys the server said have changed
     torn_refetches: int = 0  # multi-key reads fetched again because a part changed meanwhile
     bypassed: dict[Bypassed, int] = field(default_factory=dict)
     local: Sketch = field(default_factory=Sketch)

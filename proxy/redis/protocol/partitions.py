@@ -34,6 +34,7 @@ class Partitions:
         self.barriers = Barriers()
         self._route = Route(options, self.budget, self.insight, self.barriers, chance)
         self._readers = 0
+        self._past_hits = self._past_negative_hits = 0  # of partitions that are gone
         self._caches: dict[tuple[Hashable, int], Cache] = {}
         self._by_database: dict[int, list[Cache]] = {}
 
@@ -53,6 +54,8 @@ class Partitions:
         cache = self._caches.pop((user, database))
         assert not len(cache.traffic), "link_lost comes first"
         cache.store.drop_all()
+        self._past_hits += cache.hits
+        self._past_negative_hits += cache.store.negative.hits
         self._by_database[database].remove(cache)
 
     def reader(self, cache: Cache, resp: int) -> Reader:
@@ -104,6 +107,6 @@ class Partitions:
         stores = [cache.store for cache in self.caches()]
         for store in stores:
             store.fold_all(FOLD_ENTRIES_MAX)
-        negative = sum(store.negative.hits for store in stores)
-        positive = sum(store.positive.hits for store in stores)
-        return self.insight.report(positive + negative, negative)
+        negative = self._past_negative_hits + sum(store.negative.hits for store in stores)
+        hits = self._past_hits + sum(cache.hits for cache in self.caches())
+        return self.insight.report(hits, negative)

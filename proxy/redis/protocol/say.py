@@ -7,6 +7,8 @@ blindly, as LOADING does (reference/redis.md, section 3). No text quotes a key, 
 
 from typing import Final
 
+DOWN: Final = "UPSTREAMDOWN"
+LOST: Final = "UPSTREAMLOST"
 OK: Final = b"+OK\r\n"
 QUEUED: Final = b"+QUEUED\r\n"
 RESET: Final = b"+RESET\r\n"
@@ -41,12 +43,12 @@ NULL_INVALIDATE: Final = {3: b">2\r\n$10\r\ninvalidate\r\n_\r\n"}
 
 def upstream_down(why: str) -> bytes:
     """An error line: the command was certainly not executed. `why` must hold no client data."""
-    return b"-UPSTREAMDOWN not executed: %b\r\n" % why.encode()
+    return f"-{DOWN} not executed: {why}\r\n".encode()
 
 
 def upstream_lost(why: str) -> bytes:
     """An error line: the command may or may not have run, and was not sent again."""
-    return b"-UPSTREAMLOST outcome unknown: %b\r\n" % why.encode()
+    return f"-{LOST} outcome unknown: {why}\r\n".encode()
 
 
 def error(text: str) -> bytes:

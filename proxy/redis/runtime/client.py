@@ -7,9 +7,10 @@ order of a connection is kept without numbering replies.
 
 import asyncio
 from collections.abc import Coroutine
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from proxy.core.errors import LimitExceeded, PeerProtocolError
+from proxy.core.errors import LimitExceeded, PeerProtocolError, ProxyError, UpstreamRefused
 from proxy.core.reasons import Reason
 from proxy.net.listen import is_local
 from proxy.redis.protocol import say
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from proxy.redis.runtime.partition import Partition
     from proxy.redis.runtime.reads import CachedReads
     from proxy.redis.runtime.route import RedisRoute
+
+
+SAMPLE_EVERY = 64  # of a client's chunks one is measured: what it costs is no share of a hit
 
 
 class ClientConnection(ClientStream):
@@ -56,6 +60,7 @@ class ClientConnection(ClientStream):
         self._leaving = False  # ends by itself once nothing is left to do
         self._at_rest = False  # nothing buffered, owed or special: a hit may answer at once
         self._clock = route.loop.time
+        self._until_sample = self.id % SAMPLE_EVERY  # chunks until one is measured
 
     # -- asyncio.Protocol ------------------------------------------------------------------
 
@@ -66,6 +71,7 @@ class ClientConnection(ClientStream):
         refusal = self.route.admit(self)
         trusts = options.auth is AuthMethod.TRUST
         if refusal is None and trusts and not (options.trust_anywhere or is_local(transport)):
+            self.route.count_error(Reason.LOGIN_REFUSED)
             refusal = say.TRUST_IS_LOCAL
         if refusal is not None:
             self.transport.write(refusal)
@@ -76,10 +82,15 @@ class ClientConnection(ClientStream):
         self.session = SessionState(credential, options.db, authenticated=passes)
 
     def data_received(self, chunk: bytes) -> None:
+        self._until_sample -= 1
+        if self._until_sample < 0:
+            self._timed(chunk)
+            return
         if self._at_rest:
             assert self.reads is not None
-            replies, chunk = hits(self.reads.reader, chunk, self._clock())
+            replies, chunk, count = hits(self.reads.reader, chunk, self._clock())
             if replies and self.transport is not None:
+                self.route.counters.commands += count
                 self.transport.write(replies)
             if not chunk:
                 return
@@ -91,6 +102,7 @@ class ClientConnection(ClientStream):
         if self.has_unread or self.buf:
             if not self.gather(chunk):
                 if self.is_oversized:
+                    self.route.count_error(Reason.LIMIT)
                     self.end(say.error("Protocol error: command too large"))
                     self.flush()
                 return
@@ -98,6 +110,13 @@ class ClientConnection(ClientStream):
         self._scan(whole)
         self.pump()
         self.flush()
+
+    def _timed(self, chunk: bytes) -> None:
+        """One chunk of SAMPLE_EVERY: as the others, and measured."""
+        self._until_sample = SAMPLE_EVERY
+        started_s = perf_counter()
+        self.data_received(chunk)
+        self.route.latency.proxy.observe(perf_counter() - started_s)
 
     def eof_received(self) -> bool:
         # What was asked before the client's half-close is still answered, as Redis mostly does;
@@ -192,11 +211,13 @@ class ClientConnection(ClientStream):
         self.scanner.authenticated = known
         try:
             self.scan(whole)
+            self.route.counters.commands += len(self.marks) >> 2
         except PeerProtocolError as error:
             self._broke(error)
 
     def _broke(self, error: PeerProtocolError) -> None:
         self.route.counters.protocol_errors += 1
+        self.route.count_error(Reason.CLIENT_PROTOCOL)
         self.end(protocol_error_line(error))
 
     def pump(self) -> None:
@@ -320,6 +341,18 @@ class ClientConnection(ClientStream):
         if not self.session.mutes():
             self.deliver(line)
 
+    def refused(self, error: UpstreamRefused) -> None:
+        """The upstream's own refusal, or ours in its place."""
+        if error.wire:
+            self.say(error.wire)
+        else:
+            self.not_executed(error)
+
+    def not_executed(self, error: ProxyError) -> None:
+        """Tells the client that its command certainly was not executed, and why."""
+        self.route.answered(error.reason, say.DOWN)
+        self.say(say.upstream_down(str(error)))
+
     def fence(self) -> None:
         """W4: this client wrote keys nobody knows; its hits wait for the tracking link."""
         if self.reads is not None and not self.reads.closed:
@@ -350,7 +383,7 @@ class ClientConnection(ClientStream):
         except LimitExceeded as error:
             coroutine.close()
             self.busy = False
-            self.say(say.upstream_down(str(error)))
+            self.not_executed(error)
 
     async def _work(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:

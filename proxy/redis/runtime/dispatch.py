@@ -34,6 +34,7 @@ def handle_special(client: "ClientConnection", data: bytes, args: list[bytes]) -
     """Deals with one command of a client that has nothing in flight."""
     name = args[0].upper()
     if not client.session.authenticated and name not in _BEFORE_LOGIN:
+        client.route.count_error(Reason.LOGIN_REFUSED)
         client.say(say.NOAUTH)
         return
     stand_in = client.session.stand_in(name)
@@ -51,6 +52,7 @@ def handle_special(client: "ClientConnection", data: bytes, args: list[bytes]) -
     elif kind in (EXCLUSIVE, MAYBE_BLOCKING):
         take_exclusive(client, data, args)
     elif kind == REFUSED:
+        client.route.count_error(Reason.NOT_EXECUTED)
         client.say(say.NO_REPLICATION)
     else:
         assert kind == HTTP
@@ -71,6 +73,7 @@ def intervene(exclusive: ExclusiveSession, data: bytes, args: list[bytes]) -> bo
     if kind == SESSION:
         return session_exclusive.handle(exclusive, data, args)
     if kind == REFUSED:
+        client.route.count_error(Reason.NOT_EXECUTED)
         exclusive.answer(say.NO_REPLICATION)
         return True
     if kind == HTTP:

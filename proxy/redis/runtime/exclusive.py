@@ -126,11 +126,11 @@ class ExclusiveSession:
         try:
             link = await client.route.pool.take(self._identity())
         except UpstreamRefused as error:
-            client.say(error.wire or say.upstream_down(str(error)))
+            client.refused(error)
             return
         except ProxyError as error:
             client.route.counters.not_executed += 1
-            client.say(say.upstream_down(str(error)))
+            client.not_executed(error)
             return
         self._start(link, data, args)
 
@@ -316,7 +316,7 @@ class ExclusiveSession:
         """Settles what was on the link; restores what can be restored."""
         self.link = None
         client = self.client
-        client.route.link_lost("exclusive", link, len(self.state.expected))
+        client.route.link_lost("exclusive", link, len(self.state.expected), clients=1)
         if client.closed:
             for entry in self.state.expected:
                 entry.let_go()
@@ -332,9 +332,12 @@ class ExclusiveSession:
         outcome = self.state.settle(client.route.table, link.lost_text, terms)
         client.session.lost_transaction(multi=self.state.multi, watching=self.state.watching)
         self.state.forget_transaction()
-        client.route.counters.unknown += sum(
-            (entry.canned or b"").startswith(b"-UPSTREAMLOST") for entry in outcome
-        )
+        lost = sum((entry.canned or b"").startswith(b"-UPSTREAMLOST") for entry in outcome)
+        if lost:
+            client.route.counters.unknown += lost
+            client.route.answered(Reason.OUTCOME_UNKNOWN, say.LOST, lost)
+        else:
+            client.route.counters.absorbed += 1
         self._carry_on(outcome)
 
     def _carry_on(self, outcome: list[Expected]) -> None:
@@ -358,12 +361,13 @@ class ExclusiveSession:
             batch = Batch(client.mute if entry.muted else client, entry.request, 1)
             batch.canned = entry.canned
             batch.attempts = entry.attempts - 1
-            client.route.counters.resent += entry.canned is None
+            client.route.resent(entry.canned is None)
             client.send(client.lane, batch)
 
     async def _move(self, outcome: list[Expected]) -> None:
         """Goes over to another link: at once, or for subscribers whenever there is one."""
         client = self.client
+        started_s = self._loop.time()
         while not client.closed:
             try:
                 link = await client.route.pool.take(self._identity())
@@ -378,6 +382,7 @@ class ExclusiveSession:
         else:
             return
         self._attach(link)
+        client.route.restored("exclusive", self._loop.time() - started_s, len(outcome), 0)
         link.write(restore(self.state, client.session))
         if self.state.subscribed:
             client.route.counters.resubscribed += 1
@@ -394,7 +399,7 @@ class ExclusiveSession:
             entry.deadline_s = now_s + self._options.command_timeout_s
         self.state.expected.append(entry)
         if entry.canned is None:
-            self.client.route.counters.resent += 1
+            self.client.route.resent(1)
             link.write(entry.request)
 
     def _give_up(self, outcome: list[Expected], why: str) -> None:
@@ -403,4 +408,6 @@ class ExclusiveSession:
         for entry in outcome:
             entry.let_go()
             if not entry.muted:
+                if entry.canned is None:
+                    client.route.answered(Reason.HOLD_TIMEOUT, say.DOWN)
                 client.deliver(entry.canned or say.upstream_down(why))

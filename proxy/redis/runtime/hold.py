@@ -21,6 +21,7 @@ class HoldQueue:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
+        """From the oldest on. The queue must not change meanwhile."""
         return iter(self._batches)
 
     @property
@@ -92,7 +93,10 @@ class HoldQueue:
 
 
 def answer_down(batch: Batch, why: str) -> None:
-    """Tells the client that the batch was not executed, one error for each command."""
+    """Tells the client that the batch was not executed, one error for each command.
+
+    The caller counts; what is canned was counted when it was canned.
+    """
     line = batch.canned if batch.canned is not None else say.upstream_down(why) * batch.left
     batch.let_go()
     batch.taker.deliver(line)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
+from proxy.redis.protocol import say
 from proxy.redis.protocol.aftermath import Lost, Piece, settle
 from proxy.redis.protocol.framing import CommandScanner
 from proxy.redis.protocol.login import Greeting, LinkIdentity
@@ -74,6 +75,8 @@ class Lane:
         self._replica_until_s = 0.0
         self.heard_s = 0.0  # the last reply, as of the last sweep
         self._used_s = 0.0
+        self._lost_s: float | None = None  # since when clients miss the link
+        self._told: set[int] = set()  # ... those of them who were answered an error for it
         self.why_away = "the upstream is not connected"
 
     # -- the hot path ------------------------------------------------------------------------
@@ -84,7 +87,9 @@ class Lane:
             if self.queue.is_full:
                 batch.canned = None
                 self.route.counters.hold_refused += batch.left
-                answer_down(batch, "the hold queue is full; try again later")
+                self._answer_down(
+                    batch, "the hold queue is full; try again later", Reason.HOLD_FULL
+                )
                 return
             batch.due_s = self._loop.time() + self.options.hold_s
         self.queue.append(batch)
@@ -152,6 +157,9 @@ class Lane:
                     return
         finally:
             self._dialling = None
+            if self.link is None and self._lost_s is not None:
+                self._lost_s = None
+                self.route.lane_over(self.label)
 
     async def _connect_once(self) -> None:
         limit = self.options.limits.reply_hold_bytes
@@ -162,11 +170,36 @@ class Lane:
         self._backoff.reset()
         self.heard_s = self._used_s = self._loop.time()
         self.route.dial_succeeded(self.label, link)
+        self._served_again()
         for future in self._ready:
             if not future.done():
                 future.set_result(link.greeting)
         self._ready = []
         self.wake()
+
+    def _served_again(self) -> None:
+        """There is a link: how long who waited has waited, and who noticed the loss of the last."""
+        now_s = self._loop.time()
+        held_commands = 0
+        for batch in self.queue:
+            if batch.due_s != NEVER_S:
+                held_commands += batch.left
+                self.route.latency.wait.observe(now_s - batch.due_s + self.options.hold_s)
+        if self._lost_s is not None:
+            lost_s, self._lost_s = self._lost_s, None
+            unseen = max(0, self.clients - len(self._told)) if not self.bulk else 0
+            self.route.restored(self.label, now_s - lost_s, held_commands, unseen)
+        self._told.clear()
+
+    def _answer_down(self, batch: Batch, why: str, reason: Reason) -> None:
+        """The batch was not executed: told, and counted unless it was told by then."""
+        if batch.canned is None and batch.taker is not NOBODY:
+            self._told.add(id(batch.taker))
+            self.route.answered(reason, say.DOWN, batch.left)
+            if batch.due_s != NEVER_S:
+                waited_s = self._loop.time() - batch.due_s + self.options.hold_s
+                self.route.latency.wait.observe(max(0.0, waited_s))
+        answer_down(batch, why)
 
     def _refused(self, error: ProxyError) -> None:
         """The upstream does not let us in; waiting does not help. Tell everybody who waits."""
@@ -178,7 +211,7 @@ class Lane:
         )  # fmt: skip
         self.route.login_refused(self, error)
         for batch in self.queue.take(1 << 60, 1 << 60):
-            answer_down(batch, str(error))
+            self._answer_down(batch, str(error), error.reason)
             if isinstance(error, UpstreamRefused):
                 batch.taker.close_for(Reason.LOGIN_REFUSED)
 
@@ -199,7 +232,9 @@ class Lane:
             return
         now_s = self._loop.time()
         self.why_away = link.lost_text
-        self.route.link_lost(self.label, link, len(link.inflight))
+        if self._lost_s is None and self.link is None:
+            self._lost_s = now_s
+        self.route.link_lost(self.label, link, len(link.inflight), clients=self.clients)
         replacements = self._settle(link, unsent_bytes)
         due_s = now_s + self.options.hold_s
         for batch in replacements:
@@ -209,6 +244,9 @@ class Lane:
         self._speak()
         if self._needed:
             self._dial()
+        elif self.link is None:
+            self._lost_s = None
+            self.route.lane_over(self.label)
 
     def _settle(self, link: DataLink, unsent_bytes: int) -> list[Batch]:
         replacements: list[Batch] = []
@@ -249,9 +287,11 @@ class Lane:
             new.attempts = batch.attempts
             batches.append(new)
             if piece.canned is None:
-                self.route.counters.resent += piece.count
+                self.route.resent(piece.count)
             else:
+                self._told.add(id(batch.taker))
                 self.route.counters.unknown += piece.count
+                self.route.answered(Reason.OUTCOME_UNKNOWN, say.LOST, piece.count)
         batches[-1].release, batch.release = batch.release, None
         batch.taker.replaced(batch, batches)
         return batches
@@ -311,7 +351,8 @@ class Lane:
         """Once every tenth of a second: deadlines, pings, idle ends."""
         for batch in self.queue.expired(now_s) if self.link is None else ():
             self.route.counters.not_executed += batch.left
-            answer_down(batch, f"{self.why_away}; waited {self.options.hold_s:g} s for a link")
+            why = f"{self.why_away}; waited {self.options.hold_s:g} s for a link"
+            self._answer_down(batch, why, Reason.HOLD_TIMEOUT)
         for retired in [link for link in self._retiring if not link.inflight]:
             self._retiring.discard(retired)
             retired.close()
@@ -342,7 +383,7 @@ class Lane:
     def close(self) -> None:
         """Ends the lane: links closed, what waits is answered."""
         for batch in self.queue.take(1 << 60, 1 << 60):
-            answer_down(batch, "Backstay is shutting down")
+            self._answer_down(batch, "Backstay is shutting down", Reason.SHUTDOWN)
         if self._dialling is not None:
             self._dialling.cancel()
         link, self.link = self.link, None

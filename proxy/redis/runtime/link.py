@@ -7,6 +7,7 @@ beyond the bound it streams, and can not.
 """
 
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from proxy.redis.protocol.login import LinkIdentity
@@ -15,6 +16,9 @@ from proxy.redis.runtime.upstream import UpstreamLink
 
 if TYPE_CHECKING:
     from proxy.redis.runtime.lane import Lane
+
+
+SAMPLE_EVERY = 16  # of a link's writes one is measured, until the last reply to it
 
 
 class DataLink(UpstreamLink):
@@ -32,6 +36,9 @@ class DataLink(UpstreamLink):
         self._partial_bytes = 0
         self._canned = 0
         self._touched: list[ReplyTaker] = []
+        self._until_sample = SAMPLE_EVERY
+        self._sampled: Batch | None = None  # on its way, and being measured
+        self._sampled_s = 0.0
 
     @property
     def reply_in_progress(self) -> bool:
@@ -53,6 +60,10 @@ class DataLink(UpstreamLink):
             self.inflight_bytes += len(batch.data)
             parts.append(batch.data)
         if parts:
+            self._until_sample -= 1
+            if self._until_sample < 0 and self._sampled is None and batch.canned is None:
+                self._until_sample = SAMPLE_EVERY
+                self._sampled, self._sampled_s = batch, perf_counter()
             self.write(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._canned:
             self._emit_canned()
@@ -99,6 +110,9 @@ class DataLink(UpstreamLink):
                 self.inflight_bytes -= len(batch.data)
                 if batch.release is not None:
                     batch.let_go()
+                if batch is self._sampled:
+                    self._sampled = None
+                    self.lane.route.latency.server.observe(perf_counter() - self._sampled_s)
                 taker.deliver(chunk[position:end])
                 taker.finished(batch)
             else:
@@ -123,6 +137,7 @@ class DataLink(UpstreamLink):
                 batch = self.inflight[0]
                 if self.lane.intercepts(batch, frame):
                     self.inflight.popleft()
+                    self._sampled = None if self._sampled is batch else self._sampled
                     self.inflight_commands -= batch.left
                     self.inflight_bytes -= len(batch.data)
                     continue

@@ -14,6 +14,7 @@ from proxy.core.errors import LimitExceeded, PeerProtocolError, ProxyError
 from proxy.core.events import Events
 from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
+from proxy.core.report import Latency
 from proxy.net.tasks import TaskSet
 from proxy.net.tls import PumpOptions, TlsPump
 from proxy.redis.protocol import say
@@ -40,6 +41,7 @@ class Counters:
     """Plain counts since the start; all only grow, but `clients`."""
 
     clients: int = 0
+    commands: int = 0  # read from clients
     clients_total: int = 0
     clients_refused: int = 0
     clients_too_slow: int = 0
@@ -48,6 +50,7 @@ class Counters:
     links_lost: int = 0
     dials_failed: int = 0
     logins_refused: int = 0
+    absorbed: int = 0  # clients whose link was lost and replaced, and who were told no error
     resent: int = 0  # commands sent again after a loss
     retried: int = 0  # commands tried again after LOADING and the like
     unknown: int = 0  # UPSTREAMLOST: commands whose outcome could not be known
@@ -73,6 +76,10 @@ class RedisRoute:
         self.rng = rng or random.Random()  # chance enters here
         self.loop = asyncio.get_event_loop()
         self.counters = Counters()
+        self.latency = Latency()
+        self.losses: dict[Reason, int] = {}
+        self.errors: dict[Reason, int] = {}
+        self.away_for: Reason | None = None  # of the last dial that failed
         self.tasks = TaskSet(events)
         self.table = fallback_table()
         self.pool = ExclusivePool(self)
@@ -170,6 +177,7 @@ class RedisRoute:
         self.counters.clients_total += 1
         if self.stopping or len(self.clients) > self.options.limits.clients_max:
             self.counters.clients_refused += 1
+            self.count_error(Reason.SHUTDOWN if self.stopping else Reason.TOO_MANY_CLIENTS)
             return say.TOO_MANY_CLIENTS
         return None
 
@@ -237,6 +245,7 @@ class RedisRoute:
     def dial_failed(self, label: str, error: ProxyError) -> None:
         """A dial came to nothing. Told once per outage; the rest is counted."""
         self.counters.dials_failed += 1
+        self.away_for = error.reason
         if self._away_since_s is None:
             self._away_since_s = self.loop.time()
             self.events(
@@ -250,6 +259,7 @@ class RedisRoute:
         if self._away_since_s is not None:
             away_s = self.loop.time() - self._away_since_s
             self._away_since_s = None
+            self.latency.outage.observe(away_s)
             self.events(
                 "redis_upstream_back", route=self.options.name, lane=label,
                 away_s=round(away_s, 3),
@@ -257,14 +267,57 @@ class RedisRoute:
         if isinstance(link, DataLink) and link.greeting.authenticated:
             self._learn_commands(link)
 
-    def link_lost(self, label: str, link: UpstreamLink, inflight: int) -> None:
-        """A link is gone."""
+    def link_lost(self, label: str, link: UpstreamLink, inflight: int, *, clients: int) -> None:
+        """A link is gone. `clients`: who may miss it."""
+        if link.lost_for is Reason.LINK_IDLE:
+            return  # we closed it
+        reason = link.lost_for or Reason.UPSTREAM_EOF
         self.counters.links_lost += 1
-        if link.lost_for is not Reason.LINK_IDLE:
-            self.events(
-                "redis_link_lost", level="warning", route=self.options.name, lane=label,
-                reason=link.lost_for, in_flight=inflight,
-            )  # fmt: skip
+        self.losses[reason] = self.losses.get(reason, 0) + 1
+        self.events(
+            "redis_link_lost", level="warning", route=self.options.name, lane=label,
+            upstream=str(self.options.address), reason=reason, in_flight=inflight, clients=clients,
+        )  # fmt: skip
+
+    def restored(self, label: str, waited_s: float, commands: int, unseen: int) -> None:
+        """A lost link has a successor, for which so many commands waited. `unseen`: clients who
+        have noticed nothing."""
+        self.latency.restore.observe(waited_s)
+        self.counters.absorbed += unseen
+        self.events(
+            "redis_restored", route=self.options.name, lane=label, waited_s=round(waited_s, 4),
+            commands=commands,
+        )  # fmt: skip
+
+    def lane_over(self, label: str) -> None:
+        """A lane whose link was lost gets no other: nobody needs it, or the upstream refuses."""
+        self.events("redis_lane_over", level="debug", route=self.options.name, lane=label)
+
+    # -- counting ----------------------------------------------------------------------------
+
+    def count_error(self, reason: Reason, count: int = 1) -> None:
+        """The proxy says an error in its own name. What it says exactly as Redis would (a wrong
+        number of arguments, say) is not counted."""
+        self.errors[reason] = self.errors.get(reason, 0) + count
+
+    def answered(self, reason: Reason, error: str, count: int = 1) -> None:
+        """So many commands are answered with an error of the proxy's: `say.DOWN` or `say.LOST`."""
+        self.count_error(reason, count)
+        self.events(
+            "redis_error_answered", level="debug", route=self.options.name, reason=reason,
+            error=error, count=count,
+        )  # fmt: skip
+
+    def resent(self, count: int) -> None:
+        """So many commands of a lost link are sent again."""
+        if count:
+            self.counters.resent += count
+            self.events("redis_resent", level="debug", route=self.options.name, count=count)
+
+    @property
+    def away_since_s(self) -> float | None:
+        """Since when no link could be opened, in the loop's time."""
+        return self._away_since_s
 
     def login_refused(self, lane: Lane, error: ProxyError) -> None:
         """The upstream refused a lane's login."""

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from proxy.redis.runtime.reads import CachedReads
 
 
-def hits(reader: Reader, chunk: bytes, now_s: float) -> tuple[bytes, bytes]:
-    """(replies to what is cached from the chunk's start on, what is left of the chunk).
+def hits(reader: Reader, chunk: bytes, now_s: float) -> tuple[bytes, bytes, int]:
+    """(replies to what is cached from the chunk's start on, what is left of the chunk, how many).
 
     Nothing is parsed: a piece that equals a cached request is one, wherever it was cut, as no whole
     command is the beginning of another. So the cuts may be guesses.
@@ -34,7 +34,7 @@ def hits(reader: Reader, chunk: bytes, now_s: float) -> tuple[bytes, bytes]:
     hit = reader.hit
     reply = hit(chunk, now_s)
     if reply is not None:
-        return reply, b""
+        return reply, b"", 1
     position = 0
     replies: list[bytes] = []
     while True:
@@ -46,8 +46,8 @@ def hits(reader: Reader, chunk: bytes, now_s: float) -> tuple[bytes, bytes]:
         replies.append(reply)
         position += len(piece)
     if not replies:
-        return b"", chunk
-    return b"".join(replies), chunk[position:]
+        return b"", chunk, 0
+    return b"".join(replies), chunk[position:], len(replies)
 
 
 def is_cacheable(client: "ClientConnection") -> bool:

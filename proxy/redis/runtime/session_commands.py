@@ -92,10 +92,10 @@ async def _greeting(
         lane = client.route.partition(credential, db).lane(resp, bulk=False)
         return await _ready(lane, client.route)
     except UpstreamRefused as error:
-        client.say(error.wire or say.upstream_down(str(error)))
+        client.refused(error)
     except ProxyError as error:
         client.route.counters.not_executed += 1
-        client.say(say.upstream_down(str(error)))
+        client.not_executed(error)
     return None
 
 
@@ -159,11 +159,11 @@ async def _log_in(client: "ClientConnection", credential: Credential, hello: Hel
         link = await pool.verify(LinkIdentity(credential, session.db, resp))
     except UpstreamRefused as error:
         client.route.counters.logins_refused += 1
-        client.say(error.wire or say.upstream_down(str(error)))
+        client.refused(error)
         return
     except ProxyError as error:
         client.route.counters.not_executed += 1
-        client.say(say.upstream_down(str(error)))
+        client.not_executed(error)
         return
     pool.park(link)
     session.credential = credential
@@ -195,6 +195,7 @@ def _admit(client: "ClientConnection", credential: Credential) -> bool:
     options = client.route.options
     if not accepts(options.users, credential):
         client.route.counters.logins_refused += 1
+        client.route.count_error(Reason.LOGIN_REFUSED)
         return False
     session = client.session
     upstream = options.upstream_credential(credential)

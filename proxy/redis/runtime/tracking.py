@@ -5,6 +5,7 @@ Owns the connection and its set-up; what is sent and what it means is the cache'
 """
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from proxy.core.errors import ProxyError, UpstreamUnavailable
@@ -13,6 +14,7 @@ from proxy.redis.protocol.actions import Fault, Out, Phase, Server
 from proxy.redis.protocol.cache import Cache
 from proxy.redis.protocol.login import LinkIdentity, handshake, judge, server_version
 from proxy.redis.protocol.values import ErrorReply, as_dict, decode, encode_command
+from proxy.redis.runtime.link import SAMPLE_EVERY
 from proxy.redis.runtime.reads import ReadWait
 from proxy.redis.runtime.upstream import UpstreamLink, open_link
 
@@ -107,6 +109,9 @@ class Tracker:
         self._backoff = route.options.backoff()
         self._patient: list[ClientConnection] = []
         self._pending: list[bytes] = []
+        self._until_sample = SAMPLE_EVERY
+        self._sampled = 0  # the number of the flight that is being measured, 0: none
+        self._sampled_s = 0.0
 
     def open(self) -> None:
         """Dials, if there is no link and tracking was not refused."""
@@ -190,10 +195,18 @@ class Tracker:
         data, self._pending = b"".join(self._pending), []
         if self.link is not None:
             self.link.write(data)
+        self._until_sample -= 1
+        if self._until_sample < 0 and not self._sampled:
+            self._until_sample = SAMPLE_EVERY
+            self._sampled, self._sampled_s = self.cache.traffic.number, perf_counter()
 
     def frames(self, frames: list[bytes]) -> None:
         """What T says."""
-        self._obey(self.cache.frames(frames, self._loop.time()))
+        out = self.cache.frames(frames, self._loop.time())
+        if self._sampled and self.cache.traffic.done_number >= self._sampled:
+            self._sampled = 0
+            self._route.latency.server.observe(perf_counter() - self._sampled_s)
+        self._obey(out)
 
     def tick(self, now_s: float) -> None:
         """Deadlines and the lease's PING. Call every TICK_S."""
@@ -206,7 +219,8 @@ class Tracker:
             return
         self.link = None
         self._pending = []
-        self._route.link_lost("tracking", link, len(self.cache.traffic))
+        self._sampled = 0
+        self._route.link_lost("tracking", link, len(self.cache.traffic), clients=0)
         self._obey(self.cache.link_lost())
         if self.wanted:
             self.open()

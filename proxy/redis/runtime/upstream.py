@@ -5,6 +5,7 @@
 """
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from proxy.core.errors import PeerProtocolError, UpstreamUnavailable
@@ -195,6 +196,7 @@ async def open_link(link: LinkT, route: "RedisRoute", name: bytes = b"") -> Link
     """Dials and logs in. Raises UpstreamUnavailable, UpstreamRefused; the link is then closed."""
     options = route.options
     link.open_links = route.links
+    started_s = perf_counter()
     dial = DialOptions(connect_timeout_s=options.connect_timeout_s, keepalive=options.keepalive)
     try:
         async with asyncio.timeout(options.connect_timeout_s):
@@ -209,4 +211,5 @@ async def open_link(link: LinkT, route: "RedisRoute", name: bytes = b"") -> Link
     except BaseException:
         link.abort(Reason.UPSTREAM_REFUSED, "login failed")
         raise
+    route.latency.connect.observe(perf_counter() - started_s)
     return link
