@@ -86,8 +86,9 @@ class Outcome:
 class Operator(Protocol):
     """The running proxy, as seen by those who operate it."""
 
-    async def report(self) -> Report:
-        """The state of all workers, merged."""
+    async def report(self, full_keys: bool = False) -> Report:
+        """The state of all workers, merged. `full_keys`: Redis keys instead of their shapes, for an
+        operator who has shown the token."""
 
     async def detail(self) -> Detail:
         """Every client and link of all workers. Dear: made on request only."""

@@ -97,6 +97,11 @@ def flush() -> None:
         writer.flush(FLUSH_S_MAX)
 
 
+def lines_dropped() -> int:
+    """How many lines did not fit the queue, since the start."""
+    return sum(writer.dropped_total for writer in _writers.values())
+
+
 def _is_journal(stream: TextIO, env: Mapping[str, str]) -> bool:
     """systemd.exec(5), $JOURNAL_STREAM: `device:inode` of the stream when the journal reads it."""
     try:
@@ -208,6 +213,7 @@ class _Writer:
         self._stream = stream
         self._lines: queue.Queue[str] = queue.Queue(LINES_MAX)
         self._dropped = 0
+        self.dropped_total = 0
         self._thread = threading.Thread(target=self._run, name="backstay-log", daemon=True)
         self._thread.start()
 
@@ -217,6 +223,7 @@ class _Writer:
             self._lines.put_nowait(line)
         except queue.Full:
             self._dropped += 1
+            self.dropped_total += 1
 
     debug = info = warning = warn = error = critical = exception = log = msg
 

@@ -20,9 +20,12 @@ import uvloop
 
 from proxy.core.errors import ConfigError
 from proxy.core.events import Events
+from proxy.core.operator import Outcome
 from proxy.core.reasons import Reason
 from proxy.net.allocator import keep_freed_memory
 from proxy.observe import log
+from proxy.service.operator import Hands, LocalOperator
+from proxy.service.report import Meter, fan_out, report
 from proxy.service.routes import Routes, unreachable
 from proxy.settings.model import Settings
 
@@ -40,10 +43,9 @@ def run(
     """
     keep_freed_memory()
     _configure_log(settings)
-    events = log.events(log.get_logger())
-    current = Current(settings, events, reload)
+    current = Current(settings, log.events(log.get_logger()), reload)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(current, require_upstream, events))
+        return runner.run(_serve(current, require_upstream))
 
 
 def _configure_log(settings: Settings) -> None:
@@ -62,22 +64,23 @@ class Current:
         self._events = events
         self._reload = reload
 
-    def reload(self) -> None:
+    def reload(self) -> Outcome:
         """SIGHUP: `log` and `drain_s` are in force at once; what else changed is said to wait.
 
         A file with mistakes changes nothing, and each of its mistakes is told.
         """
         if self._reload is None:
-            return
+            return Outcome(False, "this process was started without a settings file")
         try:
             settings = self._reload()
         except ConfigError as error:
             self._events("reload_refused", level="error", problems=error.problems)
-            return
+            return Outcome(False, "the settings have mistakes; nothing changed", error.problems)
         self.settings = settings
         _configure_log(settings)
         waiting = [name for name in _AT_RESTART if self._differs(name)]
         self._events("reloaded", applied=["log", "drain_s"], waits_for_restart=waiting)
+        return Outcome(True, "reloaded" + (f"; {waiting} waits for a restart" if waiting else ""))
 
     def _differs(self, name: str) -> bool:
         return bool(getattr(self.settings, name) != getattr(self._started, name))
@@ -86,11 +89,12 @@ class Current:
 _AT_RESTART = ("postgres", "redis", "admin", "workers")
 
 
-async def _serve(current: Current, require_upstream: bool, events: Events) -> int:
+async def _serve(current: Current, require_upstream: bool) -> int:
     settings = current.settings
     loop = asyncio.get_running_loop()
+    meter = Meter()
+    events = fan_out(log.events(log.get_logger()), meter.event)
     loop.set_exception_handler(partial(_bug, events))
-    loop.add_signal_handler(signal.SIGHUP, current.reload)
     routes = Routes(settings, events, random.Random())
     if require_upstream:
         missing = await unreachable(settings)
@@ -100,13 +104,19 @@ async def _serve(current: Current, require_upstream: bool, events: Events) -> in
     stop = asyncio.Event()
     now = asyncio.Event()
     _on_signals(stop, now)
+    operator = LocalOperator(Hands(partial(report, routes, meter, tuple), current.reload, stop.set))
+    loop.add_signal_handler(signal.SIGHUP, operator.reload)
     await routes.start()
+    meter.start()
+    meter.state = "ready"
     events("started", listeners=routes.addresses)
     try:
         await stop.wait()
+        meter.state = "draining"
         events("draining", drain_s=current.settings.drain_s)
     finally:
         await _stop(routes, current.settings.drain_s, now)
+        meter.stop()
     events("stopped")
     return 0
 

@@ -23,6 +23,7 @@ class Routes:
     def __init__(self, settings: Settings, events: Events, rng: random.Random) -> None:
         self._settings = settings
         self._listeners: list[Listener] = []
+        self.listening: dict[tuple[str, str], list[str]] = {}  # (kind, route) → addresses
         self.postgres = [
             PostgresRoute(postgres_options(route, settings.log.sql), events, rng)
             for route in settings.postgres
@@ -51,8 +52,11 @@ class Routes:
         self, setting: PostgresSetting | RedisSetting, factory: Callable[[], asyncio.Protocol]
     ) -> None:
         options = ListenOptions(keepalive=keepalive(setting.link_keepalive))
+        kind = "postgres" if isinstance(setting, PostgresSetting) else "redis"
+        addresses = self.listening.setdefault((kind, setting.name), [])
         for address in setting.listen:
             self._listeners.append(await listen(str(address), factory, options))
+            addresses += self._listeners[-1].addresses
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -93,4 +93,3 @@ def _add_links(entry: PoolReport, pool: Pool, now_s: float) -> None:
         else:
             entry.links_opening += 1
     entry.longest_wait_s = max(entry.longest_wait_s, pool.longest_wait_s(now_s))
-
