@@ -47,6 +47,7 @@ class Reason(StrEnum):
     RESULT_INTERRUPTED = "result_interrupted"
     RESULT_LOST = "result_lost"
     LIMIT = "limit"
+    UNSUPPORTED = "unsupported"  # replication: it is not carried
     COMMAND_TIMEOUT = "command_timeout"
     CANCELLED = "cancelled"
     DRAIN = "drain"

@@ -52,7 +52,7 @@ def handle_special(client: "ClientConnection", data: bytes, args: list[bytes]) -
     elif kind in (EXCLUSIVE, MAYBE_BLOCKING):
         take_exclusive(client, data, args)
     elif kind == REFUSED:
-        client.route.count_error(Reason.NOT_EXECUTED)
+        client.route.count_error(Reason.UNSUPPORTED)
         client.say(say.NO_REPLICATION)
     else:
         assert kind == HTTP
@@ -73,7 +73,7 @@ def intervene(exclusive: ExclusiveSession, data: bytes, args: list[bytes]) -> bo
     if kind == SESSION:
         return session_exclusive.handle(exclusive, data, args)
     if kind == REFUSED:
-        client.route.count_error(Reason.NOT_EXECUTED)
+        client.route.count_error(Reason.UNSUPPORTED)
         exclusive.answer(say.NO_REPLICATION)
         return True
     if kind == HTTP:
