@@ -1,5 +1,6 @@
 """Reports made by hand, with the real dataclasses: what a page must show, without a wait."""
 
+import json
 import random
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +19,7 @@ from proxy.core.report import (
 )
 
 STARTED_S = 1_780_000_000.0
+NOW_S = STARTED_S + 7260
 EVIL = '<img src=x onerror="window.pwned=1">'
 
 
@@ -136,7 +138,7 @@ def incident(number: int, ago_s: float, now_s: float, **changes: Any) -> Inciden
     return _changed(made, changes)
 
 
-def report(now_s: float = STARTED_S + 7260, **changes: Any) -> Report:
+def report(now_s: float = NOW_S, **changes: Any) -> Report:
     """Everything well, with a past."""
     made = Report(
         version="0.1.0",
@@ -167,7 +169,7 @@ def report(now_s: float = STARTED_S + 7260, **changes: Any) -> Report:
 def status(made: Report, **top: Any) -> dict[str, Any]:
     """The JSON of /api/v1/status."""
     told = _plain(made)
-    now_s = top.pop("now_s", STARTED_S + 7260)
+    now_s = top.pop("now_s", NOW_S)
     routes: list[PostgresReport | RedisReport] = [*made.postgres, *made.redis]
     cached = [route.cache for route in made.redis]
     return {
@@ -187,6 +189,11 @@ def status(made: Report, **top: Any) -> dict[str, Any]:
     }
 
 
+def as_json(value: Any) -> str:
+    """To stand in a script."""
+    return json.dumps(value)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Histogram):
         return {
@@ -196,7 +203,7 @@ def _plain(value: Any) -> Any:
             **{f"p{p}_s": value.quantile_s(p / 100) for p in (50, 90, 99)},
             "counts": value.counts,
         }
-    if isinstance(value, Report):
+    if isinstance(value, Report | Incident):
         value = asdict(value)
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}

@@ -5,10 +5,13 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Self
 
 from aiohttp import web
 
+from proxy.core.report import Incident
 from proxy.observe import dashboard
 
 EVERY_S = 0.25  # faster than the real one, so that tests are
@@ -20,11 +23,14 @@ class StandIn:
     def __init__(self, status: dict[str, Any], port: int = 0) -> None:
         self.status = status
         self.streams = True
+        self.silent = False  # streams stay open and bring nothing, nobody is answered
+        self.refusal = ""
         self.port = port
         self.asked: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._over = asyncio.Event()
+        self._incidents: list[dict[str, Any]] = []
         self._thread = threading.Thread(target=self._run, daemon=True, name="stand-in")
 
     @property
@@ -37,9 +43,15 @@ class StandIn:
         return self
 
     def stop(self) -> None:
-        """As if the process were killed: every connection ends."""
+        """As if the process were killed: every connection ends. Again is no harm."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(10)
+
+    def tell(self, incident: Incident) -> None:
+        """Send an `incident` event to whoever listens."""
+        self._incidents.append(asdict(incident))
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
@@ -68,6 +80,10 @@ class StandIn:
         return await handler(request)
 
     async def _status(self, request: web.Request) -> web.Response:
+        while self.silent:
+            await asyncio.sleep(EVERY_S)
+        if self.refusal:
+            return web.json_response({"error": self.refusal}, status=421)
         return web.json_response(self.status)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -75,11 +91,18 @@ class StandIn:
             return web.json_response({"error": "no streams here"}, status=503)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
-        while not self._over.is_set():
-            text = json.dumps(self.status)
-            await answer.write(f"event: status\ndata: {text}\n\n".encode())
-            await asyncio.sleep(EVERY_S)
+        with suppress(ConnectionResetError):  # the page was left
+            while not self._over.is_set():
+                if not self.silent:
+                    await answer.write(_event("status", self.status))
+                    for incident in self._incidents:
+                        await answer.write(_event("incident", incident))
+                await asyncio.sleep(EVERY_S)
         return answer
+
+
+def _event(name: str, value: Any) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(value)}\n\n".encode()
 
 
 def _file(asset: dashboard.Asset) -> Callable[[web.Request], Awaitable[web.Response]]:

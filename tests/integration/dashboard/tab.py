@@ -66,7 +66,9 @@ class Tab:
         """Until an expression is true; its value."""
         deadline_s = time.monotonic() + WAIT_S_MAX
         while not (value := self.js(expression)):
-            assert time.monotonic() < deadline_s, f"never true: {expression}\n{self.text('body')}"
+            assert time.monotonic() < deadline_s, (
+                f"never true: {expression}\n{self.text('body')[:400]}"
+            )
             time.sleep(POLL_S)
         return value
 
@@ -93,6 +95,15 @@ class Tab:
         text = {"text": "\r" if key == "Enter" else key} if key in {"Enter", " "} else {}
         self._cdp("Input.dispatchKeyEvent", type="keyDown", **code, **text)
         self._cdp("Input.dispatchKeyEvent", type="keyUp", **code)
+
+    def tree(self) -> list[tuple[str, str]]:
+        """(role, name) of everything a screen reader is told of."""
+        nodes = self._cdp("Accessibility.getFullAXTree")["nodes"]
+        return [
+            (node["role"]["value"], node.get("name", {}).get("value", ""))
+            for node in nodes
+            if not node["ignored"]
+        ]
 
     def console(self) -> list[str]:
         """Errors and warnings since the last call."""
