@@ -10,7 +10,12 @@ import pytest
 import uvloop
 
 # fix_cutter first: the others import it, and pytest rewrites only what is not imported yet.
-pytest_plugins = ["tests.fix_cutter", "tests.fix_servers", "tests.fix_backstay"]
+pytest_plugins = [
+    "tests.fix_cutter",
+    "tests.fix_servers",
+    "tests.fix_backstay",
+    "tests.fix_bouncer",
+]
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
