@@ -38,19 +38,6 @@ def _number(facts: RedisFacts, *names: str) -> float | None:
     return None
 
 
-def _finding(
-    level: Level, check: str, measured: str, meaning: str, change: Change | None, number: Number
-) -> Finding:
-    return Finding(
-        level=level,
-        check=f"redis.{check}",
-        measured=measured,
-        meaning=meaning,
-        change=change,
-        number=number,
-    )
-
-
 # ---- memory -------------------------------------------------------------------------------------
 
 
@@ -66,46 +53,46 @@ def _memory(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     stops = _stops(facts, policy)
     share = used / limit
     if stops and share >= MEMORY_WARNING:
-        yield _finding(
-            Level.CRITICAL if share >= MEMORY_CRITICAL else Level.WARNING,
-            "memory",
-            f"{size(used)} of {size(limit)} are used ({percent(share)}), and {stops}.",
-            "When it is full every write fails with -OOM.",
-            Change(CONF, "maxmemory-policy", "allkeys-lru (for a cache), or more maxmemory"),
-            Number(round(share * 100, 1), "%"),
+        yield Finding(
+            level=Level.CRITICAL if share >= MEMORY_CRITICAL else Level.WARNING,
+            check="redis.memory",
+            measured=f"{size(used)} of {size(limit)} are used ({percent(share)}), and {stops}.",
+            meaning="When it is full every write fails with -OOM.",
+            change=Change(CONF, "maxmemory-policy", "allkeys-lru (for a cache), or more maxmemory"),
+            number=Number(round(share * 100, 1), "%"),
         )
     elif stops:
-        yield _finding(
-            Level.WARNING,
-            "eviction",
-            f"maxmemory is {size(limit)} ({percent(share)} used), and {stops}.",
-            "When it is full every write fails with -OOM instead of old keys going.",
-            Change(CONF, "maxmemory-policy", "allkeys-lru, if this Redis is a cache"),
-            Number(round(share * 100, 1), "%"),
+        yield Finding(
+            level=Level.WARNING,
+            check="redis.eviction",
+            measured=f"maxmemory is {size(limit)} ({percent(share)} used), and {stops}.",
+            meaning="When it is full every write fails with -OOM instead of old keys going.",
+            change=Change(CONF, "maxmemory-policy", "allkeys-lru, if this Redis is a cache"),
+            number=Number(round(share * 100, 1), "%"),
         )
     if total and limit > SYSTEM_SHARE_MAX * total:
-        yield _finding(
-            Level.WARNING,
-            "maxmemory",
-            f"maxmemory is {size(limit)} of the machine's {size(total)} "
+        yield Finding(
+            level=Level.WARNING,
+            check="redis.maxmemory",
+            measured=f"maxmemory is {size(limit)} of the machine's {size(total)} "
             f"({percent(limit / total)}).",
-            "Fragmentation, client buffers and the copy while saving come on top: the machine "
+            meaning="Fragmentation, client buffers and the copy while saving come on top: the machine "
             "swaps, or its OOM killer ends Redis.",
-            Change(CONF, "maxmemory", f"at most {size(SYSTEM_SHARE_MAX * total)}"),
-            Number(round(100 * limit / total, 1), "%"),
+            change=Change(CONF, "maxmemory", f"at most {size(SYSTEM_SHARE_MAX * total)}"),
+            number=Number(round(100 * limit / total, 1), "%"),
         )
 
 
 def _no_limit(used: float, total: float | None) -> Finding:
     of = f" of the machine's {size(total)}" if total else ""
     suggested = f"{int((total or 2 << 30) * 0.6) >> 20}mb"
-    return _finding(
-        Level.WARNING,
-        "maxmemory",
-        f"maxmemory is not set; {size(used)}{of} are used.",
-        "Redis grows until the machine's OOM killer ends it, with everything in it.",
-        Change(CONF, "maxmemory", f"{suggested}, and maxmemory-policy"),
-        Number(used, "bytes"),
+    return Finding(
+        level=Level.WARNING,
+        check="redis.maxmemory",
+        measured=f"maxmemory is not set; {size(used)}{of} are used.",
+        meaning="Redis grows until the machine's OOM killer ends it, with everything in it.",
+        change=Change(CONF, "maxmemory", f"{suggested}, and maxmemory-policy"),
+        number=Number(used, "bytes"),
     )
 
 
@@ -123,13 +110,13 @@ def _stops(facts: RedisFacts, policy: str) -> str:
 def _fragmentation(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     ratio, used = _number(facts, "mem_fragmentation_ratio"), _number(facts, "used_memory")
     if ratio and used and ratio > FRAGMENTED_RATIO and used > FRAGMENTED_BYTES_MIN:
-        yield _finding(
-            Level.INFO,
-            "fragmentation",
-            f"{size(used)} of data take {ratio:g} times as much memory.",
-            "The difference is lost to fragmentation, outside maxmemory.",
-            Change(CONF, "activedefrag", "yes"),
-            Number(ratio, "ratio"),
+        yield Finding(
+            level=Level.INFO,
+            check="redis.fragmentation",
+            measured=f"{size(used)} of data take {ratio:g} times as much memory.",
+            meaning="The difference is lost to fragmentation, outside maxmemory.",
+            change=Change(CONF, "activedefrag", "yes"),
+            number=Number(ratio, "ratio"),
         )
 
 
@@ -137,13 +124,13 @@ def _evictions(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     evicted = _number(facts, "evicted_keys") or 0
     if evicted:
         uptime_s = _number(facts, "uptime_in_seconds") or 0
-        yield _finding(
-            Level.INFO,
-            "evicted",
-            f"{counted(evicted, 'key')} evicted in {duration(uptime_s)}.",
-            "The data does not fit: what was evicted is read from the database again.",
-            Change(CONF, "maxmemory", "more, if the misses hurt"),
-            Number(evicted, "keys"),
+        yield Finding(
+            level=Level.INFO,
+            check="redis.evicted",
+            measured=f"{counted(evicted, 'key')} evicted in {duration(uptime_s)}.",
+            meaning="The data does not fit: what was evicted is read from the database again.",
+            change=Change(CONF, "maxmemory", "more, if the misses hurt"),
+            number=Number(evicted, "keys"),
         )
 
 
@@ -155,23 +142,25 @@ def _clients(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     if connected is not None and limit:
         share = connected / limit
         if share >= CLIENTS_WARNING:
-            yield _finding(
-                Level.CRITICAL if share >= CLIENTS_CRITICAL else Level.WARNING,
-                "clients",
-                f"{connected:.0f} of {limit:.0f} connections are taken ({percent(share)}).",
-                "Then new ones are refused with `max number of clients reached`.",
-                Change("the application", "REDIS_URL", "through Backstay: clients share links"),
-                Number(round(100 * share, 1), "%"),
+            yield Finding(
+                level=Level.CRITICAL if share >= CLIENTS_CRITICAL else Level.WARNING,
+                check="redis.clients",
+                measured=f"{connected:.0f} of {limit:.0f} connections are taken ({percent(share)}).",
+                meaning="Then new ones are refused with `max number of clients reached`.",
+                change=Change(
+                    "the application", "REDIS_URL", "through Backstay: clients share links"
+                ),
+                number=Number(round(100 * share, 1), "%"),
             )
     rejected = _number(facts, "rejected_connections") or 0
     if rejected:
-        yield _finding(
-            Level.WARNING,
-            "rejected",
-            f"{counted(rejected, 'connection')} refused because of maxclients.",
-            "Applications saw errors.",
-            Change(CONF, "maxclients", "more"),
-            Number(rejected, "connections"),
+        yield Finding(
+            level=Level.WARNING,
+            check="redis.rejected",
+            measured=f"{counted(rejected, 'connection')} refused because of maxclients.",
+            meaning="Applications saw errors.",
+            change=Change(CONF, "maxclients", "more"),
+            number=Number(rejected, "connections"),
         )
 
 
@@ -181,15 +170,17 @@ def _idle_timeout(target: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
         return
     ping_s = target.route.keepalive.ping_s if target.route is not None else 5.0
     kept = 0 < ping_s < limit_s
-    yield _finding(
-        Level.INFO if kept else Level.WARNING,
-        "timeout",
-        f"Redis closes clients that are silent for {duration(limit_s)}.",
-        f"Backstay's links are asked PING every {ping_s:g} s and stay; the application's own die."
+    yield Finding(
+        level=Level.INFO if kept else Level.WARNING,
+        check="redis.timeout",
+        measured=f"Redis closes clients that are silent for {duration(limit_s)}.",
+        meaning=f"Backstay's links are asked PING every {ping_s:g} s and stay; the application's own die."
         if kept
         else "Idle links die and are opened again, each time.",
-        None if kept else Change(place(target), "keepalive.ping_s", f"{max(1, int(limit_s / 2))}"),
-        Number(limit_s, "s"),
+        change=None
+        if kept
+        else Change(place(target), "keepalive.ping_s", f"{max(1, int(limit_s / 2))}"),
+        number=Number(limit_s, "s"),
     )
 
 
@@ -205,15 +196,17 @@ def _tracking(target: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     old = bool(version) and version < TRACKING_SINCE
     if old or facts.tracking:
         why = f"Redis is {text}" if old else f"CLIENT TRACKING is refused: {facts.tracking}"
-        yield _finding(
-            Level.WARNING,
-            "tracking",
-            f"{why}.",
-            "Backstay's cache stays off: every repeated read is a round trip.",
-            Change("the server", "its version", "7.0 or newer")
+        yield Finding(
+            level=Level.WARNING,
+            check="redis.tracking",
+            measured=f"{why}.",
+            meaning="Backstay's cache stays off: every repeated read is a round trip.",
+            change=Change("the server", "its version", "7.0 or newer")
             if old
             else Change("ACL of the user", "rules", "+client|tracking +client|caching +hello"),
-            Number(float(f"{version[0]}.{version[1]}") if len(version) == 2 else 0, "version"),
+            number=Number(
+                float(f"{version[0]}.{version[1]}") if len(version) == 2 else 0, "version"
+            ),
         )
 
 
@@ -225,37 +218,40 @@ def _slow(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
         return
     worst = max(facts.slow, key=lambda entry: entry[1])
     names = ", ".join(f"{name} {duration(took_s)}" for name, took_s in facts.slow)
-    yield _finding(
-        Level.WARNING if worst[1] >= 0.1 else Level.INFO,
-        "slowlog",
-        f"{counted(facts.slow_count, 'slow command')} in the slow log, the newest: {names}.",
-        "Redis runs one command at a time: everybody waits while these run.",
-        Change("the application", worst[0], "smaller pieces (SCAN, UNLINK, ranges)"),
-        Number(round(worst[1], 6), "s"),
+    yield Finding(
+        level=Level.WARNING if worst[1] >= 0.1 else Level.INFO,
+        check="redis.slowlog",
+        measured=f"{counted(facts.slow_count, 'slow command')} in the slow log, the newest: {names}.",
+        meaning="Redis runs one command at a time: everybody waits while these run.",
+        change=Change("the application", worst[0], "smaller pieces (SCAN, UNLINK, ranges)"),
+        number=Number(round(worst[1], 6), "s"),
     )
 
 
 def _persistence(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     info = facts.info
     if info.get("loading") == "1":
-        yield _finding(
-            Level.CRITICAL, "loading", "Redis is loading its data.",
-            "Everything is answered with -LOADING until it is done; Backstay holds commands.",
-            None, Number(_number(facts, "loading_eta_seconds") or 0, "s"),
-        )  # fmt: skip
+        yield Finding(
+            level=Level.CRITICAL,
+            check="redis.loading",
+            measured="Redis is loading its data.",
+            meaning="Everything is answered with -LOADING until it is done; Backstay holds commands.",
+            change=None,
+            number=Number(_number(facts, "loading_eta_seconds") or 0, "s"),
+        )
     for field, what in (
         ("rdb_last_bgsave_status", "The last save to disk failed."),
         ("aof_last_write_status", "The last write to the append-only file failed."),
     ):
         if info.get(field, "ok") != "ok":
-            yield _finding(
-                Level.CRITICAL,
-                "persistence",
-                what,
-                "With stop-writes-on-bgsave-error every write is refused with -MISCONF, and what "
+            yield Finding(
+                level=Level.CRITICAL,
+                check="redis.persistence",
+                measured=what,
+                meaning="With stop-writes-on-bgsave-error every write is refused with -MISCONF, and what "
                 "was not saved is lost at a restart.",
-                Change("the server", "disk space and permissions of its dir"),
-                Number(_number(facts, "rdb_changes_since_last_save") or 0, "changes"),
+                change=Change("the server", "disk space and permissions of its dir"),
+                number=Number(_number(facts, "rdb_changes_since_last_save") or 0, "changes"),
             )
 
 
@@ -263,26 +259,29 @@ def _replica(target: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     if facts.info.get("role") != "slave":
         return
     link = facts.info.get("master_link_status", "")
-    yield _finding(
-        Level.CRITICAL if link == "down" else Level.WARNING,
-        "role",
-        f"{target.place} is a replica"
+    yield Finding(
+        level=Level.CRITICAL if link == "down" else Level.WARNING,
+        check="redis.role",
+        measured=f"{target.place} is a replica"
         + (", and its link to the primary is down." if link == "down" else "."),
-        "Writes are refused with -READONLY" + (", reads are stale." if link == "down" else "."),
-        Change(target.source, "the URL", "the primary's address"),
-        Number(_number(facts, "master_link_down_since_seconds") or 0, "s"),
+        meaning="Writes are refused with -READONLY"
+        + (", reads are stale." if link == "down" else "."),
+        change=Change(target.source, "the URL", "the primary's address"),
+        number=Number(_number(facts, "master_link_down_since_seconds") or 0, "s"),
     )
 
 
 def _unseen(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     if not facts.info:
-        yield _finding(
-            Level.INFO,
-            "visibility",
-            "This user may not ask INFO.",
-            "Memory, clients and persistence were not looked at.",
-            Change("ACL of the user", "rules", "+info +config|get +slowlog|get +slowlog|len"),
-            Number(0, "fields"),
+        yield Finding(
+            level=Level.INFO,
+            check="redis.visibility",
+            measured="This user may not ask INFO.",
+            meaning="Memory, clients and persistence were not looked at.",
+            change=Change(
+                "ACL of the user", "rules", "+info +config|get +slowlog|get +slowlog|len"
+            ),
+            number=Number(0, "fields"),
         )
 
 
