@@ -76,8 +76,8 @@ def _memory(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
             check="redis.maxmemory",
             measured=f"maxmemory is {size(limit)} of the machine's {size(total)} "
             f"({percent(limit / total)}).",
-            meaning="Fragmentation, client buffers and the copy while saving come on top: the machine "
-            "swaps, or its OOM killer ends Redis.",
+            meaning="Fragmentation, client buffers and the copy while saving come on top: the "
+            "machine swaps, or its OOM killer ends Redis.",
             change=Change(CONF, "maxmemory", f"at most {size(SYSTEM_SHARE_MAX * total)}"),
             number=Number(round(100 * limit / total, 1), "%"),
         )
@@ -145,7 +145,8 @@ def _clients(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
             yield Finding(
                 level=Level.CRITICAL if share >= CLIENTS_CRITICAL else Level.WARNING,
                 check="redis.clients",
-                measured=f"{connected:.0f} of {limit:.0f} connections are taken ({percent(share)}).",
+                measured=f"{connected:.0f} of {limit:.0f} connections are taken "
+                f"({percent(share)}).",
                 meaning="Then new ones are refused with `max number of clients reached`.",
                 change=Change(
                     "the application", "REDIS_URL", "through Backstay: clients share links"
@@ -174,7 +175,8 @@ def _idle_timeout(target: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
         level=Level.INFO if kept else Level.WARNING,
         check="redis.timeout",
         measured=f"Redis closes clients that are silent for {duration(limit_s)}.",
-        meaning=f"Backstay's links are asked PING every {ping_s:g} s and stay; the application's own die."
+        meaning=f"Backstay's links are asked PING every {ping_s:g} s and stay; the application's "
+        "own die."
         if kept
         else "Idle links die and are opened again, each time.",
         change=None
@@ -221,7 +223,8 @@ def _slow(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     yield Finding(
         level=Level.WARNING if worst[1] >= 0.1 else Level.INFO,
         check="redis.slowlog",
-        measured=f"{counted(facts.slow_count, 'slow command')} in the slow log, the newest: {names}.",
+        measured=f"{counted(facts.slow_count, 'slow command')} in the slow log, the newest: "
+        f"{names}.",
         meaning="Redis runs one command at a time: everybody waits while these run.",
         change=Change("the application", worst[0], "smaller pieces (SCAN, UNLINK, ranges)"),
         number=Number(round(worst[1], 6), "s"),
@@ -235,7 +238,7 @@ def _persistence(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
             level=Level.CRITICAL,
             check="redis.loading",
             measured="Redis is loading its data.",
-            meaning="Everything is answered with -LOADING until it is done; Backstay holds commands.",
+            meaning="Everything is answered with -LOADING until then; Backstay holds commands.",
             change=None,
             number=Number(_number(facts, "loading_eta_seconds") or 0, "s"),
         )
@@ -248,8 +251,8 @@ def _persistence(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
                 level=Level.CRITICAL,
                 check="redis.persistence",
                 measured=what,
-                meaning="With stop-writes-on-bgsave-error every write is refused with -MISCONF, and what "
-                "was not saved is lost at a restart.",
+                meaning="With stop-writes-on-bgsave-error every write is refused with -MISCONF, "
+                "and what was not saved is lost at a restart.",
                 change=Change("the server", "disk space and permissions of its dir"),
                 number=Number(_number(facts, "rdb_changes_since_last_save") or 0, "changes"),
             )
