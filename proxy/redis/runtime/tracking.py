@@ -81,9 +81,10 @@ def _judge_setup(link: TrackingLink, replies: list[bytes]) -> Server:
     if len(replies) < len(_SETUP):
         raise UpstreamUnavailable("the upstream hung up during login", Reason.UPSTREAM_EOF)
     tracking, info, field_ttl = (decode(reply)[0] for reply in replies)
-    if isinstance(tracking, ErrorReply):
-        code = tracking.code.decode(errors="replace")
-        raise TrackingRefused(f"CLIENT TRACKING was refused: {code}", Reason.UPSTREAM_REFUSED)
+    for name, reply in (("TRACKING", tracking), ("TRACKINGINFO", info)):
+        if isinstance(reply, ErrorReply):
+            code = reply.code.decode(errors="replace")
+            raise TrackingRefused(f"CLIENT {name} was refused: {code}", Reason.UPSTREAM_REFUSED)
     flags = as_dict(info).get(b"flags")
     if not isinstance(flags, list) or not {b"on", b"optin"} <= {f for f in flags if f.__hash__}:
         raise TrackingRefused("CLIENT TRACKING did not take effect", Reason.UPSTREAM_REFUSED)

@@ -181,10 +181,15 @@ async def test_users_and_databases_share_no_entry(
     assert await default.ask("GET", "secret") == b"$1\r\ns\r\n"
 
 
+@pytest.mark.parametrize(
+    ("granted", "missing"),
+    [("", "TRACKING"), ("+client|tracking +client|caching", "TRACKINGINFO")],
+)
 async def test_a_user_who_may_not_track_is_served_uncached(
-    make_redis: MakeRedis, make_route: MakeRoute
+    make_redis: MakeRedis, make_route: MakeRoute, granted: str, missing: str
 ) -> None:
-    server = make_redis(users={"meek": ">meek-pw ~* +@read +@connection -client"})
+    """And the log says which command the user lacks."""
+    server = make_redis(users={"meek": f">meek-pw ~* +@read +@connection -client {granted}"})
     routed = await make_route(server.port, cache=CacheOptions())
     wire = await routed.wire(2)
     assert await wire.ask("AUTH", "meek", "meek-pw") == b"+OK\r\n"
@@ -192,7 +197,7 @@ async def test_a_user_who_may_not_track_is_served_uncached(
         assert await wire.ask("GET", "k") == NIL[2]
     off = routed.named("redis_cache_off")
     assert len(off) == 1
-    assert "TRACKING" in str(off[0]["why"])
+    assert off[0]["why"] == f"CLIENT {missing} was refused: NOPERM"
 
 
 async def test_a_lost_tracking_link_empties_the_cache(
