@@ -2,6 +2,7 @@
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 import pytest
 
 from proxy.cli import cli
+from proxy.settings.load import load_text
 from proxy.settings.schema import json_schema
 from tools.settings_reference import TARGET, reference
 
@@ -106,6 +108,34 @@ def test_settings_exist(page: Path) -> None:
     pattern = rf"`({'|'.join(sorted(sections))})\.([a-z_]+)`"
     used = {".".join(found) for found in re.findall(pattern, page.read_text()) if found[1] != "py"}
     assert sorted(used - settings()) == []
+
+
+def defaults() -> dict[str, set[str]]:
+    """Every setting's own name to its defaults, as a page writes them (`30`, `64MiB`)."""
+    found: dict[str, set[str]] = {}
+    for section in (json_schema(), *json_schema()["$defs"].values()):
+        for name, value in section["properties"].items():
+            found.setdefault(name, set()).add(str(value.get("default")).removesuffix(".0"))
+    return found
+
+
+@by_page
+def test_defaults_are_those_of_the_model(page: Path) -> None:
+    """`pool.size` (20), `hold_s` (30 s): a number in brackets behind a setting is its default."""
+    known = defaults()
+    wrong = [
+        f"{name} ({number})"
+        for name, number in re.findall(r"`(?:\w+\.)*(\w+)` \((\d+)(?: s| ms)?\)", page.read_text())
+        if name in known and number not in known[name]
+    ]
+    assert wrong == []
+
+
+@by_page
+def test_settings_shown_can_be_used(page: Path, tmp_path: Path) -> None:
+    for block in re.findall(r"(?ms)^ *```yaml\n(.*?)^ *```$", page.read_text()):
+        (tmp_path / "users.yaml").write_text("alice: secret")
+        load_text(textwrap.dedent(block), str(tmp_path / "backstay.yaml"), {})
 
 
 # ---- log events ---------------------------------------------------------------------------------
