@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -191,6 +192,13 @@ def test_the_service_leads_to_the_listeners(tmp_path: Path) -> None:
     assert dialed <= {p["port"] for rule in policy["spec"]["egress"] for p in rule["ports"]}
     for tls in (route.tls for route in (*told.postgres, *told.redis)):
         assert tls.mode == "require"
+
+
+@by_file
+def test_the_schema_of_kubernetes_agrees(file: Path) -> None:
+    """Every field exists and has its type, in the oldest version that the files are meant for."""
+    for item in objects(file):
+        kubernetes_validate.validate(item, "1.30", strict=True)
 
 
 def paths(value: Any, at: str = "") -> Iterator[str]:
