@@ -165,6 +165,7 @@ class CommandTable:
     def __init__(self, commands: Iterable[Command], *, complete: bool) -> None:
         self.by_name = {command.name: command for command in commands}
         self.complete = complete
+        self.heads: dict[bytes, tuple[int, int]] = {}  # see `quick`; filled by what clients send
         self.routes: dict[bytes, int] = {}
         for name in self.by_name:
             if b"|" not in name:

@@ -52,13 +52,40 @@ class Reader:
             return None
         entry.hits += 1
         entry.tally.hits += 1
-        if entry.reader == self.id:
-            if now_s - entry.read_s < REPEAT_WINDOW_S:
-                entry.repeats += 1
-        else:
+        if entry.reader != self.id:
             entry.reader = self.id
+        elif now_s - entry.read_s < REPEAT_WINDOW_S:
+            entry.repeats += 1
         entry.read_s = now_s
         return entry.reply
+
+    def run(self, chunk: bytes, now_s: float, replies: list[bytes]) -> int:
+        """As `hit`, for a pipeline: its replies up to the first request that is no hit are added to
+        `replies`. The result is how many bytes of the chunk they answer.
+
+        Nothing is parsed: a piece that equals a cached request is one, wherever it was cut, as no
+        whole command is the beginning of another. So the cuts may be guesses.
+        """
+        if now_s >= self._lease.fresh_until_s:
+            return 0
+        entries, me = self._entries, self.id
+        position, size = 0, len(chunk)
+        while position < size:
+            cut = chunk.find(b"\r\n*", position) + 2
+            piece = chunk[position:cut] if cut > 1 else chunk[position:]
+            entry = entries.get(piece)
+            if entry is None or now_s >= entry.deadline_s:
+                break
+            entry.hits += 1
+            entry.tally.hits += 1
+            if entry.reader != me:
+                entry.reader = me
+            elif now_s - entry.read_s < REPEAT_WINDOW_S:
+                entry.repeats += 1
+            entry.read_s = now_s
+            replies.append(entry.reply)
+            position += len(piece)
+        return position
 
     def read(
         self, raw: bytes, argv: Sequence[bytes], waiter: object, now_s: float

@@ -23,6 +23,9 @@ class ReplyTaker(Protocol):
     def finished(self, batch: "Batch") -> None:
         """Every reply of the batch has been delivered."""
 
+    def complete(self, batch: "Batch", data: bytes) -> None:
+        """`deliver` and `finished`: the replies, or the last of them."""
+
     def flush(self) -> None:
         """No more bytes in this turn: write them, go on with the next commands."""
 

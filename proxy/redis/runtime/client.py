@@ -22,7 +22,7 @@ from proxy.redis.runtime.dispatch import handle_special, intervene
 from proxy.redis.runtime.guard import Guard
 from proxy.redis.runtime.mute import Mute
 from proxy.redis.runtime.options import AuthMethod
-from proxy.redis.runtime.runs import hits, is_cacheable, read_run, shared_run
+from proxy.redis.runtime.runs import express, hits, is_cacheable, read_run, shared_run
 from proxy.redis.runtime.stream import WRITE_HIGH_BYTES, ClientStream
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class ClientConnection(ClientStream):
         self._stalled: Batch | None = None
         self._last: bytes | None = None  # last words, once all before them is answered
         self._leaving = False  # ends by itself once nothing is left to do
-        self._at_rest = False  # nothing buffered, owed or special: a hit may answer at once
-        self._clock = route.loop.time
+        # Nothing is buffered, waits or is special: plain commands may take the express way. And
+        # at rest: nothing is owed either, so that a hit may answer at once.
+        self._quick = self._at_rest = False
         self._until_sample = self.id % SAMPLE_EVERY  # chunks until one is measured
 
     # -- asyncio.Protocol ------------------------------------------------------------------
@@ -88,13 +89,14 @@ class ClientConnection(ClientStream):
             return
         if self._at_rest:
             assert self.reads is not None
-            replies, chunk, count = hits(self.reads.reader, chunk, self._clock())
-            if replies and self.transport is not None:
-                self.route.counters.commands += count
-                self.transport.write(replies)
+            chunk = hits(self, self.reads.reader, chunk)
             if not chunk:
                 return
-            self._at_rest = False
+        if self._quick:
+            if express(self, chunk):
+                self._at_rest = False
+                return
+            self._quick = self._at_rest = False
         if self._waiting or self._is_blocked:
             self.read_ahead(chunk)
             return
@@ -151,24 +153,39 @@ class ClientConnection(ClientStream):
 
     def flush(self) -> None:
         """No more bytes in this turn: write them, go on with the next commands."""
+        if self._quick:
+            self.write_out()
+            self._at_rest = self.reads is not None and not self.inflight
+            return
         if self._waiting and not self.inflight and not self.busy:
             self.pump()
         self.write_out()
         if self._last is not None or (self._leaving and not self.has_unread):
             self._finish()
-        elif not self.buf and not self.inflight:
+        elif not self.buf and self.partition is not None:
             self._rest()
 
     def _rest(self) -> None:
         reads, session = self.reads, self.session
-        self._at_rest = (
-            reads is not None
-            and not reads.waiting
+        self._quick = (
+            (reads is None or not reads.waiting)
             and not (self.busy or self._waiting or self.has_unread or self.closed)
+            and self._stalled is None
             and self.exclusive is None
+            and session.authenticated
             and session.reply_mode is ReplyMode.ON
             and session.broken is Broken.NO
         )
+        self._at_rest = self._quick and reads is not None and not self.inflight
+
+    def complete(self, batch: Batch, data: bytes) -> None:
+        """The last reply of the batch."""
+        self._out.append(data)
+        if self._pauses or self._stalled is not None:
+            self.finished(batch)
+        else:
+            self.inflight -= 1
+            self._inflight_bytes -= len(batch.data)
 
     def finished(self, batch: Batch) -> None:
         """Every reply of the batch has been delivered."""
@@ -177,7 +194,7 @@ class ClientConnection(ClientStream):
         if self._stalled is batch:
             self._stalled = None
             self._waiting = True
-        if self._inflight_bytes * 2 <= self.limits.client_inflight_bytes_max:
+        if self._pauses and self._inflight_bytes * 2 <= self.limits.client_inflight_bytes_max:
             self.resume("in flight")
 
     def replaced(self, batch: Batch, batches: list[Batch]) -> None:
@@ -190,12 +207,13 @@ class ClientConnection(ClientStream):
         if self.inflight != 1:
             return False
         self._stalled = batch
+        self._quick = self._at_rest = False
         return True
 
     def close_for(self, reason: Reason) -> None:
         """Closes the connection, for a reason that is reported."""
         if not self.closed:
-            self._at_rest = False
+            self._quick = self._at_rest = False
             self.route.client_closed_for(self, reason)
             super().close_for(reason)
 
@@ -356,7 +374,7 @@ class ClientConnection(ClientStream):
     def fence(self) -> None:
         """W4: this client wrote keys nobody knows; its hits wait for the tracking link."""
         if self.reads is not None and not self.reads.closed:
-            self.reads.tracker.write(self.reads.reader.fence(self._clock()))
+            self.reads.tracker.write(self.reads.reader.fence(self.route.loop.time()))
 
     # -- waiting ---------------------------------------------------------------------------
 
@@ -424,13 +442,13 @@ class ClientConnection(ClientStream):
         """Says `line` once everything before it is answered, and hangs up."""
         if self._last is None:
             self._last = line
-            self._at_rest = False
+            self._quick = self._at_rest = False
             self.pause("ending")
 
     def leave(self) -> None:
         """Reads no more, and hangs up once what has been read is answered."""
         self._leaving = True
-        self._at_rest = False
+        self._quick = self._at_rest = False
         self.pause("ending")
 
     @property

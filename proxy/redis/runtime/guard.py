@@ -3,12 +3,15 @@
 One guard per batch (or per command on an exclusive link). Laws W1 to W5 of reference/redis.md, 2.6.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.redis.protocol.cacheable import locks_or_counts
 from proxy.redis.protocol.commands import FLUSHES, OPAQUE, WRITES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.redis.runtime.client import ClientConnection
 
 _OTHER_DATABASES = frozenset((b"MOVE", b"COPY"))
@@ -82,3 +85,11 @@ class Guard:
         """Both: for a command that waited, and was answered just now."""
         self.begin()
         self.end()
+
+
+def guard_keys(client: "ClientConnection", keys: list[bytes]) -> "Callable[[], None]":
+    """As a Guard of writes of just these keys, begun already; to be called for its end."""
+    caches, database = client.route.caches, client.session.db
+    assert caches is not None
+    caches.writing(database, keys)
+    return partial(caches.written, database, keys)

@@ -36,6 +36,7 @@ class _Nobody:
 
     def deliver(self, data: bytes) -> None: ...
     def finished(self, batch: Batch) -> None: ...
+    def complete(self, batch: Batch, data: bytes) -> None: ...
     def flush(self) -> None: ...
     def close_for(self, reason: Reason) -> None: ...
     def replaced(self, batch: Batch, batches: list[Batch]) -> None: ...
@@ -83,7 +84,20 @@ class Lane:
 
     def submit(self, batch: Batch) -> None:
         """Takes a batch; it is written at the end of this turn, or when there is a link."""
-        if self.link is None:
+        link = self.link
+        if (
+            link is not None
+            and not self.queue.commands
+            and link.inflight_commands < self._inflight_commands_max
+            and link.inflight_bytes < self._inflight_bytes_max
+            and not link.write_paused
+        ):
+            link.put(batch)
+            if not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._flush)
+            return
+        if link is None:
             if self.queue.is_full:
                 batch.canned = None
                 self.route.counters.hold_refused += batch.left
@@ -108,6 +122,10 @@ class Lane:
         link = self.link
         if link is None:
             self._dial()
+            return
+        if link.has_unwritten:
+            link.write_put(self._loop.time())
+        if not self.queue.commands:
             return
         room = self._inflight_commands_max - link.inflight_commands
         space = self._inflight_bytes_max - link.inflight_bytes
@@ -226,6 +244,7 @@ class Lane:
     def link_lost(self, link: DataLink, unsent_bytes: int) -> None:
         """Settles everything that was on the link, and sees to the next one."""
         self._retiring.discard(link)
+        self.queue.put_back(link.take_back())
         if link is self.link:
             self.link = None
         elif link.given_bytes == 0 or not link.inflight:
@@ -337,6 +356,8 @@ class Lane:
             return False
         link, self.link = self.link, None
         if link is not None:
+            self.queue.put_back(link.take_back())
+            self.queue.set_due(now_s + self.options.hold_s)
             self._retiring.add(link)
             self.route.events(
                 "redis_role_changed", level="warning", route=self.options.name, lane=self.label,

@@ -36,6 +36,7 @@ class DataLink(UpstreamLink):
         self._partial_bytes = 0
         self._canned = 0
         self._touched: list[ReplyTaker] = []
+        self._put: list[Batch] = []  # in flight, and not yet written
         self._until_sample = SAMPLE_EVERY
         self._sampled: Batch | None = None  # on its way, and being measured
         self._sampled_s = 0.0
@@ -45,26 +46,43 @@ class DataLink(UpstreamLink):
         """Part of a reply has arrived."""
         return self._partial_bytes > 0 or self.streaming
 
-    def send(self, batches: list[Batch], now_s: float) -> None:
-        """Writes the batches as one; canned ones take their turn."""
-        inflight = self.inflight
-        parts: list[bytes] = []
-        for batch in batches:
-            inflight.append(batch)
-            if batch.canned is not None:
-                self._canned += 1
-                continue
+    @property
+    def has_unwritten(self) -> bool:
+        """Something was `put` since the last write."""
+        return bool(self._put)
+
+    def put(self, batch: Batch) -> None:
+        """Takes a batch that is no canned one; `write_put` follows in the same turn of the loop."""
+        self.inflight.append(batch)
+        self._put.append(batch)
+        self.inflight_commands += batch.left
+        self.inflight_bytes += len(batch.data)
+
+    def write_put(self, now_s: float) -> None:
+        """Writes what was put, as one."""
+        put, self._put = self._put, []
+        for batch in put:
             batch.attempts += 1
             batch.sent_s = now_s
-            self.inflight_commands += batch.left
-            self.inflight_bytes += len(batch.data)
-            parts.append(batch.data)
-        if parts:
-            self._until_sample -= 1
-            if self._until_sample < 0 and self._sampled is None and batch.canned is None:
-                self._until_sample = SAMPLE_EVERY
-                self._sampled, self._sampled_s = batch, perf_counter()
-            self.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        self._until_sample -= 1
+        if self._until_sample < 0 and self._sampled is None:
+            self._until_sample = SAMPLE_EVERY
+            self._sampled, self._sampled_s = put[-1], perf_counter()
+        if len(put) == 1:
+            self.write(put[0].data)
+        else:
+            self.write(b"".join([batch.data for batch in put]))
+
+    def send(self, batches: list[Batch], now_s: float) -> None:
+        """Writes the batches as one; canned ones take their turn."""
+        for batch in batches:
+            if batch.canned is None:
+                self.put(batch)
+            else:
+                self.inflight.append(batch)
+                self._canned += 1
+        if self._put:
+            self.write_put(now_s)
         if self._canned:
             self._emit_canned()
             self._flush_touched()
@@ -85,7 +103,7 @@ class DataLink(UpstreamLink):
         if rest > consumed:
             self._keep(chunk[consumed:rest])
         self._flush_touched()
-        if self.lane.queue:
+        if self.lane.queue.commands:
             self.lane.wake()
 
     def _hand_out(self, chunk: bytes, ends: list[int]) -> int:
@@ -99,13 +117,19 @@ class DataLink(UpstreamLink):
                 self._unasked()
                 return len(chunk)
             batch = inflight[0]
-            taken = min(batch.left, count - index)
-            index += taken
-            end = ends[index - 1]
-            batch.left -= taken
-            self.inflight_commands -= taken
+            taken = batch.left
             taker = batch.taker
-            if batch.left == 0:
+            if taken > count - index:
+                batch.left -= count - index
+                self.inflight_commands -= count - index
+                end = ends[-1]
+                index = count
+                taker.deliver(chunk[position:end])
+            else:
+                index += taken
+                batch.left = 0
+                self.inflight_commands -= taken
+                end = ends[index - 1]
                 inflight.popleft()
                 self.inflight_bytes -= len(batch.data)
                 if batch.release is not None:
@@ -113,10 +137,7 @@ class DataLink(UpstreamLink):
                 if batch is self._sampled:
                     self._sampled = None
                     self.lane.route.latency.server.observe(perf_counter() - self._sampled_s)
-                taker.deliver(chunk[position:end])
-                taker.finished(batch)
-            else:
-                taker.deliver(chunk[position:end])
+                taker.complete(batch, chunk[position:end])
             touched.append(taker)
             position = end
             self.streaming = False
@@ -182,6 +203,16 @@ class DataLink(UpstreamLink):
     def _unasked(self) -> None:
         """A reply to nothing: an error the server sends before it hangs up, or nonsense."""
         self.lane.unasked(self)
+
+    def take_back(self) -> list[Batch]:
+        """What was put and not written is in flight no more."""
+        put, self._put = self._put, []
+        for batch in reversed(put):
+            last = self.inflight.pop()
+            assert last is batch
+            self.inflight_commands -= batch.left
+            self.inflight_bytes -= len(batch.data)
+        return put
 
     def link_lost(self, unsent_bytes: int) -> None:
         self.lane.link_lost(self, unsent_bytes)

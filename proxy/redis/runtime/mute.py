@@ -26,6 +26,10 @@ class Mute:
     def finished(self, batch: Batch) -> None:
         self._client.finished(batch)
 
+    def complete(self, batch: Batch, data: bytes) -> None:
+        self.deliver(data)
+        self._client.finished(batch)
+
     def flush(self) -> None:
         self._client.flush()
 

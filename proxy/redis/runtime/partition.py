@@ -25,6 +25,7 @@ class Partition:
         self.authenticated = True  # False: the upstream wants a password first
         self.route = route
         self._lanes: dict[tuple[int, bool], Lane] = {}
+        self._data_lanes: dict[int, Lane] = {}
         self.tracker: Tracker | None = None
         if route.caches is not None:
             cache = route.caches.partition(credential, db)
@@ -39,6 +40,13 @@ class Partition:
             lane = Lane(self, LinkIdentity(self.credential, self.db, resp), label, bulk=bulk)
             self._lanes[resp, bulk] = lane
             lane.clients = self.clients
+        return lane
+
+    def data_lane(self, resp: int) -> Lane:
+        """The lane of ordinary commands."""
+        lane = self._data_lanes.get(resp)
+        if lane is None:
+            lane = self._data_lanes[resp] = self.lane(resp, bulk=False)
         return lane
 
     @property

@@ -363,6 +363,10 @@ class _CommandLearner:
     def finished(self, batch: Batch) -> None:
         self._route.learnt(b"".join(self._parts))
 
+    def complete(self, batch: Batch, data: bytes) -> None:
+        self.deliver(data)
+        self.finished(batch)
+
     def flush(self) -> None: ...
 
     def close_for(self, reason: Reason) -> None:

@@ -5,6 +5,7 @@ Free functions over a client's scanned commands: this is the hot path.
 
 from typing import TYPE_CHECKING
 
+from proxy.redis.protocol import quick
 from proxy.redis.protocol.commands import (
     BULK,
     CACHEABLE,
@@ -17,37 +18,64 @@ from proxy.redis.protocol.commands import (
 )
 from proxy.redis.protocol.reader import Reader
 from proxy.redis.protocol.values import first_arg, split_args
+from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.blocking import is_blocking
-from proxy.redis.runtime.guard import Guard
+from proxy.redis.runtime.guard import Guard, guard_keys
 
 if TYPE_CHECKING:
     from proxy.redis.runtime.client import ClientConnection
     from proxy.redis.runtime.reads import CachedReads
 
 
-def hits(reader: Reader, chunk: bytes, now_s: float) -> tuple[bytes, bytes, int]:
-    """(replies to what is cached from the chunk's start on, what is left of the chunk, how many).
+def hits(client: "ClientConnection", reader: Reader, chunk: bytes) -> bytes:
+    """Answers what is cached from the chunk's start on. What is left of the chunk.
 
-    Nothing is parsed: a piece that equals a cached request is one, wherever it was cut, as no whole
-    command is the beginning of another. So the cuts may be guesses.
+    Only for a client at rest (see there).
     """
-    hit = reader.hit
-    reply = hit(chunk, now_s)
+    now_s = client.route.loop.time()
+    counters = client.route.counters
+    reply = reader.hit(chunk, now_s)
     if reply is not None:
-        return reply, b"", 1
-    position = 0
+        counters.commands += 1
+        client.write(reply)
+        return b""
     replies: list[bytes] = []
-    while True:
-        cut = chunk.find(b"\r\n*", position) + 2
-        piece = chunk[position:cut] if cut > 1 else chunk[position:]
-        reply = hit(piece, now_s) if piece else None
-        if reply is None:
-            break
-        replies.append(reply)
-        position += len(piece)
-    if not replies:
-        return b"", chunk, 0
-    return b"".join(replies), chunk[position:], len(replies)
+    answered = reader.run(chunk, now_s, replies)
+    if not answered:
+        return chunk
+    counters.commands += len(replies)
+    client.write(b"".join(replies))
+    return chunk[answered:]
+
+
+def express(client: "ClientConnection", chunk: bytes) -> bool:
+    """Sends a chunk that is nothing but ordinary commands for the data lane. False: it may be more.
+
+    Only for a client that is quick (see there): nothing of what it sent waits.
+    """
+    lane, route, partition = client.lane, client.route, client.partition
+    assert partition is not None
+    if len(chunk) > client.limits.bulk_command_bytes or not partition.authenticated:
+        return False
+    if lane is None or not client.inflight:
+        lane = client.lane = partition.data_lane(client.session.resp)
+    elif lane.bulk:
+        return False
+    refused, keys = 0, None
+    if route.caches is not None:
+        keys = []
+        refused = EFFECTS if route.guards_simply else EFFECTS | ONE_KEY
+        if client.reads is not None and client.reads.is_usable:
+            refused |= CACHEABLE
+    commands = quick.count(chunk, route.table.heads, refused, keys)
+    if not commands:
+        return False
+    route.counters.commands += commands
+    batch = Batch(client, chunk, commands)
+    if keys:
+        batch.release = guard_keys(client, keys)
+    client.send(lane, batch)
+    return True
 
 
 def is_cacheable(client: "ClientConnection") -> bool:
@@ -101,6 +129,8 @@ def shared_run(client: "ClientConnection", cached: bool) -> tuple[int, int, Guar
             if at > first and kind == DATA:
                 break
             kind = BULK
+        if not route & KIND_MASK:
+            quick.learn(table.heads, buf, marks[at : at + 4], route)
         if guarded and route & EFFECTS and stop > name_end + 2:
             guard = guard or Guard(client)
             if route & ONE_KEY and client.route.guards_simply:

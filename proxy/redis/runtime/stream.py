@@ -116,6 +116,11 @@ class ClientStream(asyncio.Protocol):
         """Bytes for the client, written at the next `write_out`."""
         self._out.append(data)
 
+    def write(self, data: bytes) -> None:
+        """Bytes for the client, written now: only while nothing is delivered and unwritten."""
+        if self.transport is not None:
+            self.transport.write(data)
+
     def write_out(self) -> None:
         """Writes what was delivered, as one."""
         out = self._out
