@@ -61,7 +61,8 @@ def express(client: "ClientConnection", chunk: bytes) -> bool:
         lane = client.lane = partition.data_lane(client.session.resp)
     elif lane.bulk:
         return False
-    refused, keys = 0, None
+    refused = 0
+    keys: list[bytes] | None = None
     if route.caches is not None:
         keys = []
         refused = EFFECTS if route.guards_simply else EFFECTS | ONE_KEY

@@ -47,6 +47,14 @@ class Broken:
                     return
                 await asyncio.sleep(0.002)
 
+    async def blocked(self, wire: AsyncWire, *words: str | int) -> None:
+        """Sends a blocking command; returns when the server is waiting in its name."""
+        wire.send(command(*words))
+        async with asyncio.timeout(5):
+            with self.server.connect() as client:
+                while client.info("clients")["blocked_clients"] == 0:
+                    await asyncio.sleep(0.002)
+
     def value(self, key: str) -> bytes | None:
         with self.server.connect() as client:
             found: bytes | None = client.get(key)
@@ -246,7 +254,7 @@ async def test_lost_watches_make_exec_fail_as_if_a_key_had_changed(
 
 async def test_a_lost_blocking_pop_is_doubtful(broken: Broken) -> None:
     wire = await broken.wire()
-    await broken.arrived(wire, command("BLPOP", "q", 0))
+    await broken.blocked(wire, "BLPOP", "q", 0)
     broken.cutter.cut_all(Cut.RST)
     assert (await wire.read()).startswith(LOST)
     wire.send(command("BLPOP", "q", 5))
@@ -258,14 +266,14 @@ async def test_a_lost_blocking_pop_is_doubtful(broken: Broken) -> None:
 
 async def test_a_lost_xread_from_an_id_goes_on(broken: Broken) -> None:
     wire = await broken.wire()
-    await broken.arrived(wire, command("XREAD", "BLOCK", 5000, "STREAMS", "x", "0-0"))
+    await broken.blocked(wire, "XREAD", "BLOCK", 5000, "STREAMS", "x", "0-0")
     accepted = broken.cutter.counters["accepted"]
     broken.cutter.cut_all(Cut.RST)
     await broken.cutter.accepted(accepted + 1)
     with broken.server.connect() as other:
         other.xadd("x", {"a": "1"}, id="1-1")
     assert (await wire.read()).startswith(b"*1\r\n*2\r\n$1\r\nx\r\n")
-    await broken.arrived(wire, command("XREAD", "BLOCK", 5000, "STREAMS", "x", "$"))
+    await broken.blocked(wire, "XREAD", "BLOCK", 5000, "STREAMS", "x", "$")
     broken.cutter.cut_all(Cut.RST)
     assert (await wire.read()).startswith(LOST)
     await wire.close()
@@ -328,7 +336,7 @@ async def test_monitor_cannot_be_restored(broken: Broken) -> None:
 
 async def test_a_gone_clients_blocking_pop_takes_nothing(broken: Broken) -> None:
     wire = await broken.wire()
-    await broken.arrived(wire, command("BLPOP", "q", 0))
+    await broken.blocked(wire, "BLPOP", "q", 0)
     hops = len(broken.cutter.hops)
     await wire.close()
     async with asyncio.timeout(5):
