@@ -14,14 +14,18 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	&& command -v "$$name" && break; done)
 WORKERS ?= 2
 PYTEST := $(PY) -m pytest
+COMPILED := $(VENV)/compiled
+COMPILED_TESTS := tests/unit/postgres tests/property/test_postgres_stream.py \
+	tests/integration/test_twin.py
 DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy chromium chromium-driver
 
-.PHONY: help demo test check static bench campaign servers clean
+.PHONY: help demo test check static compiled test-compiled bench campaign servers clean
 
 help:
 	@echo "make demo      see it work: embedded servers, cut links, 0 errors"
 	@echo "make test      static checks and every test (about ten minutes)"
 	@echo "make check     static checks, unit and property tests (under 90 s)"
+	@echo "make compiled  build the data path as machine code into .venv/compiled (make bench measures it)"
 	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy"
 	@echo "make campaign  the fault tests alone: cuts, restarts, outages, the ledger of writes"
 	@echo "make clean     remove .venv and caches"
@@ -30,7 +34,7 @@ demo: $(VENV)/.demo
 	@$(VENV)/bin/backstay demo $(DEMO_ARGS)
 
 # pytest runs last and unfiltered, so that its closing line is the last line of the output.
-test: static $(VENV)/.servers
+test: static test-compiled $(VENV)/.servers
 	@$(PYTEST) -n $(WORKERS) $(TEST_ARGS)
 
 check: static
@@ -42,9 +46,25 @@ static: $(VENV)/.dev
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.dev $(VENV)/.servers
+# The same sources, compiled by mypyc: the tests of the modules that are, and the twin test.
+test-compiled: $(VENV)/.servers
+	@if ! command -v cc >/dev/null; then echo "no C compiler: the compiled form is not tested"; \
+	else $(MAKE) --no-print-directory compiled && PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED):. \
+	BACKSTAY_EXPECT=compiled $(VENV)/bin/pytest -o pythonpath= -q --no-header -p no:cacheprovider \
+	-n $(WORKERS) $(COMPILED_TESTS); fi
+
+compiled: $(COMPILED)/.made
+
+$(COMPILED)/.made: setup.py pyproject.toml $(shell find proxy -name '*.py') | $(VENV)/.dev
+	@rm -rf build $(COMPILED)
+	@BACKSTAY_COMPILE=1 $(PY) -m pip install -q --disable-pip-version-check --no-deps \
+	--no-build-isolation --target $(COMPILED) .
+	@rm -rf build && touch $@
+
+bench: $(COMPILED)/.made $(VENV)/.servers
 	@for file in tests/bench/bench_*.py; do name=$$(basename "$$file" .py); \
-	echo "== $$name"; $(PY) -m "tests.bench.$$name" $(BENCH_ARGS); done
+	echo "== $$name"; PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED):. $(PY) -m "tests.bench.$$name" \
+	$(BENCH_ARGS); done
 
 campaign: $(VENV)/.dev $(VENV)/.servers
 	@$(PYTEST) tests/faults $(CAMPAIGN_ARGS)

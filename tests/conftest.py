@@ -3,19 +3,20 @@
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import uvloop
 
+from proxy.postgres.protocol import framing
+
 # fix_cutter first: the others import it, and pytest rewrites only what is not imported yet.
-pytest_plugins = [
-    "tests.fix_cutter",
-    "tests.fix_servers",
-    "tests.fix_backstay",
-    "tests.fix_bouncer",
-]
+pytest_plugins = ["tests.fix_cutter", "tests.fix_servers", "tests.fix_backstay"]
+
+if os.environ.get("BACKSTAY_EXPECT") == "compiled":
+    assert framing.COMPILED, f"{framing.__file__} is not compiled"
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

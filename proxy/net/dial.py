@@ -19,17 +19,19 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from proxy.core.errors import ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.net.keepalive import Keepalive, tune
+from proxy.net.stream import StreamProtocol, as_asyncio
 from proxy.net.tls import HandshakeTimeout, PumpOptions, TlsPump, TruncatedStream
 
 ADDRESSES_MAX = 8  # tried per dial, of those the name resolves to
 _STAGGER_S = 0.25  # head start of an address over the next one: RFC 8305, section 8
 
-ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
+ProtocolT = TypeVar("ProtocolT", bound=StreamProtocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +167,14 @@ async def _give_to_loop(
     sock: socket.socket, factory: Callable[[], ProtocolT]
 ) -> tuple[asyncio.Transport, ProtocolT]:
     loop = asyncio.get_running_loop()
+    protocol = factory()
+    made = partial(as_asyncio, protocol)
     try:
         if sock.family is socket.AF_UNIX:
-            return await loop.create_unix_connection(factory, sock=sock)
-        return await loop.create_connection(factory, sock=sock)
+            transport, _ = await loop.create_unix_connection(made, sock=sock)
+        else:
+            transport, _ = await loop.create_connection(made, sock=sock)
+        return transport, protocol
     except OSError as error:
         sock.close()
         raise _lost(error) from error

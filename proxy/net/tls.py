@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from proxy.net.drain import LastWords
+from proxy.net.stream import StreamProtocol, as_asyncio
 from proxy.net.tls_phase import LEGAL, Phase
 
 Buffer = bytes | bytearray | memoryview
@@ -102,7 +103,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         "ssl_object",
     )
 
-    def __init__(self, protocol: asyncio.Protocol, options: PumpOptions) -> None:
+    def __init__(self, protocol: StreamProtocol, options: PumpOptions) -> None:
         super().__init__()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -128,13 +129,13 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         self._last_write_start = 0  # _given_bytes before the latest write, and after it
         self._last_write_end = 0
         self._last_write_bytes = 0  # plaintext of the latest write
-        self.set_protocol(protocol)
+        self.set_protocol(as_asyncio(protocol))
 
     @classmethod
     def upgrade(
         cls,
         raw: asyncio.Transport,
-        protocol: asyncio.Protocol,
+        protocol: StreamProtocol,
         options: PumpOptions,
         received: bytes = b"",
     ) -> "TlsPump":

@@ -98,6 +98,7 @@ def main() -> None:
     seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        folder.chmod(0o755)  # PgBouncer does not run as root
         script = folder / "select.sql"
         script.write_text("select 1;\n")
         tls = make_tls(folder)

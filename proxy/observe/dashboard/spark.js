@@ -29,7 +29,7 @@ export class Spark {
     this.at = null; // where the pointer is, 0 to 1
     this.value = el("strong", { class: "spark-value", "data-field": plot.id });
     this.when = el("span", { class: "spark-when" }, "now");
-    this.scale = el("span");
+    this.scale = el("span", { class: "spark-scale" });
     this.bands = svg("g", { class: "spark-bands" });
     this.area = svg("path", { class: "spark-area" });
     this.under = svg("path", { class: "spark-under" });
@@ -42,9 +42,9 @@ export class Spark {
       el("figcaption", {},
         el("span", { class: "spark-title", title: plot.hint }, plot.title),
         el("span", { class: "spark-now" }, this.value, " ", this.when)),
-      this.image,
+      el("div", { class: "spark-plot" }, this.image, this.scale),
       el("div", { class: "spark-axis", "aria-hidden": "true" },
-        el("span", {}, "5 min ago"), this.scale, el("span", { class: "spark-when" }, "now")));
+        el("span", {}, "5 min ago"), el("span", { class: "spark-when" }, "now")));
     this.image.addEventListener("pointermove", (event) => {
       const box = this.image.getBoundingClientRect();
       this.#point((event.clientX - box.left) / box.width);
@@ -56,21 +56,17 @@ export class Spark {
   update(points, now_s, incidents) {
     this.points = points;
     this.now_s = now_s;
-    const top = this.#top();
+    const top = this.plot.top ?? this.#largest();
     attribute(this.line, "d", this.#path(this.plot.value, top, false));
     attribute(this.area, "d", this.#path(this.plot.value, top, true));
     if (this.plot.under) attribute(this.under, "d", this.#path(this.plot.under, top, false));
-    put(this.scale, top > 0 && !this.plot.top ? `top ${this.plot.write(this.#largest())}` : "");
+    put(this.scale, top > 0 ? this.plot.write(top) : "");
     this.#bands(incidents);
     this.#label(top);
   }
 
   #largest() {
-    return Math.max(0, ...this.points.map((point) => this.plot.value(point) ?? 0));
-  }
-
-  #top() {
-    return this.plot.top ?? this.#largest();
+    return Math.max(0, ...this.points.map((point) => this.plot.value(point) ?? 0)) * 1.05;
   }
 
   /** @param {number} t_s */
@@ -117,7 +113,7 @@ export class Spark {
   /** @param {number | null} at */
   #point(at) {
     this.at = at;
-    this.#label(this.#top());
+    this.#label(this.plot.top ?? this.#largest());
   }
 
   /** @param {number} top */
@@ -132,7 +128,7 @@ export class Spark {
     const x = point ? Math.min(WIDTH - 1, this.#x(point.t_s)) : 0;
     attribute(this.dot, "d", value === null ? "" : `M${x.toFixed(1)} ${y.toFixed(1)}h0.01`);
     attribute(this.image, "aria-label", `${this.plot.title}, the last 5 minutes: now `
-      + `${this.plot.write(value)}, highest ${this.plot.write(this.#largest())}`);
+      + `${this.plot.write(value)}, highest ${this.plot.write(this.#largest() / 1.05)}`);
   }
 }
 

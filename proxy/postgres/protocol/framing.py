@@ -19,6 +19,8 @@ MESSAGE_BYTES_MAX = 0x4000_0000  # PostgreSQL refuses to build a longer one (Max
 
 _header = Struct(">BI").unpack_from
 
+COMPILED = not __file__.endswith(".py")  # by mypyc; the whole data path then is
+
 
 def _interest(types: bytes) -> bytes:
     return bytes(1 if code in types else 0 for code in range(256))
@@ -44,11 +46,17 @@ def scan(
     Raises PeerProtocolError with `reason` if a length field is below 4 or above the server's own
     limit; what stands before it is marked.
     """
+    native = COMPILED
     unmarked = 0
     end = len(chunk)
     last = end - HEADER_BYTES
     while pos <= last:
-        kind, size = _header(chunk, pos)
+        if native:  # machine code: much cheaper than a call
+            kind = chunk[pos]
+            high = chunk[pos + 1] << 24 | chunk[pos + 2] << 16
+            size = high | chunk[pos + 3] << 8 | chunk[pos + 4]
+        else:
+            kind, size = _header(chunk, pos)
         stop = pos + size + 1
         if size < 4 or size > MESSAGE_BYTES_MAX:
             raise PeerProtocolError(f"invalid message length {size}", reason)

@@ -62,15 +62,19 @@ class Unit:
     mixed = False  # a batch that a Query ends instead of a Sync
     # Where its answer stands.
     started = False  # some of its bytes were handed to a link
-    begins_at = ends_at = 0  # where its bytes lie among all that its link was given
+    begins_at = 0  # where its bytes lie among all that its link was given
+    ends_at = 0
     unsent = False  # its last byte never left this machine
     untouched = False  # none of its bytes did
     skip = False  # sent by the proxy: no byte of the answer is for the client
     read_only = False  # runs inside the proxy's BEGIN READ ONLY
     injected: dict[int, bytes] | None = None  # which of its ParseCompletes answer the proxy
     parses_seen = 0
-    sent_parses = sent_uses = 0  # how many of `parses` and `uses` stand in what was sent
-    next_parse = next_close = next_execute = 0
+    sent_parses = 0  # how many of `parses` and `uses` stand in what was sent
+    sent_uses = 0
+    next_parse = 0
+    next_close = 0
+    next_execute = 0
     errored = False
     answered = False  # a CommandComplete was seen
     counted = False  # among those whose answers are read message by message
@@ -388,7 +392,8 @@ class Gatherer:
             return
         script: Script | None = None
         if kind == _QUERY and stop > 0:
-            script = self._script(data[start + 5 : stop - 1])
+            # A Query without a body is no text; a compiled slice must not end before it begins.
+            script = self._script(data[start + 5 : max(stop - 1, start + 5)])
         if self._open is not None:
             # A Query behind extended messages without a Sync: one unit, one ReadyForQuery.
             unit = self._open

@@ -47,8 +47,11 @@ LEGAL: dict[Phase, frozenset[Phase]] = {
 Message = tuple[int, bytes]  # type and body
 
 
-class Link(asyncio.Protocol):
-    """One upstream connection. `receive` is whoever takes its bytes now."""
+class Link:
+    """One upstream connection. `receive` is whoever takes its bytes now.
+
+    An asyncio.Protocol in all but name: a compiled class has no interpreted base.
+    """
 
     __slots__ = (
         "_answer",

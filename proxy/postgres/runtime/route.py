@@ -14,6 +14,7 @@ from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
 from proxy.core.report import Latency
 from proxy.net.contexts import ServerTlsMode, server_context
+from proxy.net.stream import as_asyncio
 from proxy.net.tasks import TaskSet
 from proxy.postgres.protocol import keys, say
 from proxy.postgres.protocol.cert_hash import server_end_point
@@ -221,7 +222,7 @@ class PostgresRoute:
         session.minor = startup.minor
         self.sessions.add(session)
         self._empty.clear()
-        transport.set_protocol(session)
+        transport.set_protocol(as_asyncio(session))
         session.start(transport, rest)
 
     def left(self, session: Session, reason: Reason) -> None:

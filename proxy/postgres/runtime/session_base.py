@@ -63,8 +63,11 @@ NO_QUEUE: deque[Entry] = deque(maxlen=0)
 NOT_PAUSED: frozenset[str] = frozenset()
 
 
-class SessionBase(asyncio.Protocol):
-    """The fields of a session, and what needs nothing else."""
+class SessionBase:
+    """The fields of a session, and what needs nothing else.
+
+    An asyncio.Protocol in all but name: a compiled class has no interpreted base.
+    """
 
     __slots__ = (
         "_alert",

@@ -127,7 +127,7 @@ def test_bound_values(bind: bytes, values: tuple[bytes | None, ...] | None) -> N
 def test_each_parse_complete_makes_the_next_statement() -> None:
     expected = owner()
     unit = gathered(expected, p("SELECT 1", "a") + p("SELECT 2", "b") + SYNC)
-    expected.missing, expected.unsure = {b"a", b"b"}, {b"a", b"b"}
+    expected.missing, expected.unsure = {b"a", b"b"}, frozenset({b"a", b"b"})
     lessons.parsed(expected, unit)
     assert expected.state.statements == {b"a": p("SELECT 1", "a")}
     assert expected.missing == expected.unsure == {b"b"}

@@ -4,6 +4,8 @@ Law of all sequences: the pieces put together are the bytes put in, in order; ea
 once; chopping changes neither the units nor what is known of them.
 """
 
+from typing import Any
+
 import pytest
 
 from proxy.core.errors import PeerProtocolError
@@ -392,9 +394,16 @@ def test_rows_end_the_journal_of_a_batch() -> None:
     assert unit.pieces is None
 
 
+def fields_of(unit: Unit) -> dict[str, Any]:
+    """Its fields and those of its class, compiled or not."""
+    names = (name for name in dir(unit) if not name.startswith("_"))
+    values = {name: getattr(unit, name) for name in names}
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
 def test_a_unit_that_goes_out_again_knows_nothing_of_its_answer() -> None:
     unit = one(pbe("SET a = 1") + SYNC)
-    fresh = vars(one(pbe("SET a = 1") + SYNC))
+    fresh = fields_of(one(pbe("SET a = 1") + SYNC))
     unit.started = unit.errored = unit.answered = unit.copying = unit.needs_sync = True
     unit.released = unit.counted = unit.copied = unit.unsent = unit.untouched = True
     unit.next_parse = unit.next_close = unit.next_execute = unit.rows = unit.held_bytes = 1
@@ -403,7 +412,7 @@ def test_a_unit_that_goes_out_again_knows_nothing_of_its_answer() -> None:
     unit.restart()
     assert unit.begins_at == unit.ends_at == 0
     assert unit.attempts == 1
-    assert {name: getattr(unit, name) for name in fresh} == fresh
+    assert fields_of(unit) == fresh | {"attempts": 1}
     assert not unit.untouched
     assert not unit.started
     assert unit.held is None
@@ -412,9 +421,10 @@ def test_a_unit_that_goes_out_again_knows_nothing_of_its_answer() -> None:
 
 def test_a_new_unit_is_neither_sent_nor_answered_nor_the_proxys() -> None:
     unit = Unit(Kind.BATCH)
-    flags = {name for name, value in vars(Unit).items() if value is False}
+    fields = fields_of(unit)
+    flags = {name for name, value in fields.items() if value is False}
     assert {"started", "skip", "read_only", "needs_sync", "copying", "released"} <= flags
-    assert {name for name, value in vars(Unit).items() if value is True} == {"bare"}
+    assert {name for name, value in fields.items() if value is True} == {"bare"}
     assert unit.pieces == []
     assert unit.size == 0
 

@@ -24,7 +24,7 @@ STEPS = [
 def in_phase(name: str, phase: Enum) -> tuple[Any, Any]:
     """A machine in this phase, not started otherwise, and the method that moves it."""
     _, kind, mover, field = MACHINES[name]
-    machine = object.__new__(kind)
+    machine = kind(None, None, (), 1) if name == "session" else kind.__new__(kind)
     setattr(machine, field, phase)
     return machine, getattr(machine, mover)
 

@@ -1,1 +1,0 @@
-"""`backstay diagnose`: connect as the application would, measure, and say what to change."""
