@@ -6,6 +6,7 @@ Every duration is in seconds, every size in bytes; times of day are Unix times.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeVar
 
@@ -18,13 +19,20 @@ def largest(default: Any = 0) -> Any:
 
 
 def first(default: Any = "") -> Any:
-    """A field that is the same in every worker."""
-    return field(default=default, metadata={"merge": lambda one, _: one})
+    """A field that is the same in every worker that has it."""
+    return field(default=default, metadata={"merge": lambda one, two: one or two})
+
+
+_STATES = ("idle", "up", "paused", "draining", "away")  # of a route, from quiet to bad
+_LIVES = ("ready", "starting", "paused", "draining")  # of a process
 
 
 def _worst(one: str, two: str) -> str:
-    order = ("up", "idle", "paused", "draining", "away")
-    return max(one, two, key=order.index)
+    return max(one, two, key=_STATES.index)
+
+
+def _latest(one: str, two: str) -> str:
+    return max(one, two, key=_LIVES.index)
 
 
 @dataclass(slots=True)
@@ -194,7 +202,7 @@ class Report:
     """One process, or several merged."""
 
     version: str = first()
-    state: str = first("ready")
+    state: str = field(default="ready", metadata={"merge": _latest})
     reloaded_s: float = first(0.0)  # of the last reload that was taken, 0: none
     reload_problems: list[str] = field(default_factory=list, metadata={"merge": lambda a, _: a})
     workers: list[WorkerReport] = field(default_factory=list)
@@ -225,13 +233,13 @@ def merged(reports: Sequence[T]) -> T:
 
     Takes any of this module's dataclasses; `reports` is not empty and not changed.
     """
+    if len(reports) == 1:
+        return deepcopy(reports[0])
     one = reports[0]
     values: dict[str, Any] = {}
     for item in fields(one):  # type: ignore[arg-type]
         how: Callable[[Any, Any], Any] = item.metadata.get("merge", _add)
         value = getattr(one, item.name)
-        if len(reports) == 1 and isinstance(value, Histogram):
-            value = _add(value, Histogram())
         for other in reports[1:]:
             value = how(value, getattr(other, item.name))
         values[item.name] = value
