@@ -59,7 +59,7 @@ function tiles() {
   const bar = el("span", { class: "bar", "aria-hidden": "true" });
   store.root.append(bar);
   const all = [clients, links, waiting, drops, errors, rate, saved, store];
-  const root = el("dl", { class: "tiles" }, ...all.map((one) => one.root));
+  const root = el("dl", { class: "tiles four" }, ...all.map((one) => one.root));
   return {
     root,
     /** @param {Route} route */

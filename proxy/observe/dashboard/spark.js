@@ -1,11 +1,12 @@
 /** A small line over the last five minutes, with the value of now, or of where the pointer is. */
 
 import { attribute, el, put, svg } from "./dom.js";
-import { clock } from "./format.js";
+import { clock, span } from "./format.js";
 import { WINDOW_S } from "./history.js";
 
 const WIDTH = 300;
 const HEIGHT = 64;
+const SPAN_S_MIN = 60;
 const GAP_S = 6; // longer without a sample: the line breaks
 
 /** @typedef {import("./history.js").Point} Point */
@@ -25,11 +26,13 @@ export class Spark {
     /** @type {Point[]} */
     this.points = [];
     this.now_s = 0;
+    this.span_s = WINDOW_S;
     /** @type {number | null} */
     this.at = null; // where the pointer is, 0 to 1
     this.value = el("strong", { class: "spark-value", "data-field": plot.id });
     this.when = el("span", { class: "spark-when" }, "now");
-    this.scale = el("span", { class: "spark-scale" });
+    this.scale = el("span");
+    this.from = el("span");
     this.bands = svg("g", { class: "spark-bands" });
     this.area = svg("path", { class: "spark-area" });
     this.under = svg("path", { class: "spark-under" });
@@ -42,9 +45,9 @@ export class Spark {
       el("figcaption", {},
         el("span", { class: "spark-title", title: plot.hint }, plot.title),
         el("span", { class: "spark-now" }, this.value, " ", this.when)),
-      el("div", { class: "spark-plot" }, this.image, this.scale),
+      this.image,
       el("div", { class: "spark-axis", "aria-hidden": "true" },
-        el("span", {}, "5 min ago"), el("span", { class: "spark-when" }, "now")));
+        this.from, this.scale, el("span", { class: "spark-when" }, "now")));
     this.image.addEventListener("pointermove", (event) => {
       const box = this.image.getBoundingClientRect();
       this.#point((event.clientX - box.left) / box.width);
@@ -56,22 +59,30 @@ export class Spark {
   update(points, now_s, incidents) {
     this.points = points;
     this.now_s = now_s;
-    const top = this.plot.top ?? this.#largest();
+    // As long as there is little to show, it is not squeezed into a corner.
+    const minutes = Math.ceil((now_s - (points[0]?.t_s ?? now_s)) / SPAN_S_MIN);
+    this.span_s = Math.min(WINDOW_S, Math.max(1, minutes) * SPAN_S_MIN);
+    put(this.from, `${span(this.span_s)} ago`);
+    const top = this.#top();
     attribute(this.line, "d", this.#path(this.plot.value, top, false));
     attribute(this.area, "d", this.#path(this.plot.value, top, true));
     if (this.plot.under) attribute(this.under, "d", this.#path(this.plot.under, top, false));
-    put(this.scale, top > 0 ? this.plot.write(top) : "");
+    put(this.scale, top > 0 && !this.plot.top ? `top ${this.plot.write(this.#largest())}` : "");
     this.#bands(incidents);
     this.#label(top);
   }
 
   #largest() {
-    return Math.max(0, ...this.points.map((point) => this.plot.value(point) ?? 0)) * 1.05;
+    return Math.max(0, ...this.points.map((point) => this.plot.value(point) ?? 0));
+  }
+
+  #top() {
+    return this.plot.top ?? this.#largest();
   }
 
   /** @param {number} t_s */
   #x(t_s) {
-    return WIDTH * (1 - (this.now_s - t_s) / WINDOW_S);
+    return WIDTH * (1 - (this.now_s - t_s) / this.span_s);
   }
 
   /** @param {(point: Point) => number | null} value @param {number} top @param {boolean} filled */
@@ -101,7 +112,7 @@ export class Spark {
 
   /** @param {Incident[]} incidents */
   #bands(incidents) {
-    const seen = incidents.filter(({ ended_s }) => (ended_s ?? this.now_s) > this.now_s - WINDOW_S);
+    const seen = incidents.filter(({ ended_s }) => (ended_s ?? this.now_s) > this.now_s - this.span_s);
     this.bands.replaceChildren(...seen.map(({ started_s, ended_s }) => {
       const x = Math.max(0, this.#x(started_s));
       return svg("rect", {
@@ -113,12 +124,12 @@ export class Spark {
   /** @param {number | null} at */
   #point(at) {
     this.at = at;
-    this.#label(this.plot.top ?? this.#largest());
+    this.#label(this.#top());
   }
 
   /** @param {number} top */
   #label(top) {
-    const t_s = this.now_s - WINDOW_S * (1 - (this.at ?? 1));
+    const t_s = this.now_s - this.span_s * (1 - (this.at ?? 1));
     const point = this.points.findLast((one) => one.t_s <= t_s + 1) ?? null;
     const value = point && this.plot.value(point);
     put(this.value, this.plot.write(value));
@@ -127,8 +138,8 @@ export class Spark {
     // A line of no length with round ends stays round where the picture is stretched.
     const x = point ? Math.min(WIDTH - 1, this.#x(point.t_s)) : 0;
     attribute(this.dot, "d", value === null ? "" : `M${x.toFixed(1)} ${y.toFixed(1)}h0.01`);
-    attribute(this.image, "aria-label", `${this.plot.title}, the last 5 minutes: now `
-      + `${this.plot.write(value)}, highest ${this.plot.write(this.#largest() / 1.05)}`);
+    attribute(this.image, "aria-label", `${this.plot.title}, the last ${span(this.span_s)}: now `
+      + `${this.plot.write(value)}, highest ${this.plot.write(this.#largest())}`);
   }
 }
 

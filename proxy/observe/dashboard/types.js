@@ -18,7 +18,7 @@
  *   away_s: number, clients: number, clients_max: number, waiting: number, waiting_max: number,
  *   counts: Counts, losses: Counts, errors: Counts, latency: Latency}} Route
  *
- * @typedef {Route & {pools: Pool[]}} PostgresRoute
+ * @typedef {Route & {pools: Pool[], pooler: boolean}} PostgresRoute
  *
  * @typedef {{shape: string, count: number}} KeyCount
  *

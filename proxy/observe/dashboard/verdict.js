@@ -52,9 +52,10 @@ export class Verdict {
   /** @param {Status} status */
   update(status) {
     const now = level(status);
-    const looks = status.findings.length;
-    this.#show(now, status.summary, now === "good" ? this.#calm(status, looks) : "");
-    this.findings(status.findings);
+    const told = status.findings.find((one) => `${named(one)}.` === status.summary);
+    const others = status.findings.filter((one) => one !== told);
+    this.#show(now, status.summary, told ? told.advice : calm(status, others.length));
+    this.findings(others);
     this.again.hidden = true;
   }
 
@@ -68,16 +69,6 @@ export class Verdict {
     const next = next_s > 0 ? `Next try in ${span(Math.ceil(next_s))}` : "Trying";
     this.#show("unknown", text, `${old}${next} (${error || "no answer"}).`);
     this.again.hidden = false;
-  }
-
-  /** @param {Status} status @param {number} looks */
-  #calm({ incidents, now_s }, looks) {
-    const last = incidents[0];
-    const ago = last && now_s - (last.ended_s ?? now_s);
-    const first = !last ? "No incident since Backstay started."
-      : `The last incident ended ${span(ago)} ago.`;
-    return looks ? `${first} ${looks === 1 ? "One thing is" : `${count(looks)} things are`} `
-      + "worth a look:" : first;
   }
 
   /** @param {Level} now @param {string} text @param {string} note */
@@ -95,6 +86,20 @@ export class Verdict {
   }
 }
 
+/** @param {Status} status @param {number} looks findings below it */
+function calm({ well, incidents, now_s }, looks) {
+  if (!well) return "";
+  const [last] = incidents;
+  const first = !last ? "No incident since Backstay started."
+    : last.ended_s === null ? "An incident is under way."
+      : `The last incident ended ${span(now_s - last.ended_s)} ago.`;
+  if (looks === 0) return first;
+  return `${first} ${looks === 1 ? "One thing is" : `${count(looks)} things are`} worth a look:`;
+}
+
+/** Where, and what. @param {Finding} one */
+const named = ({ route, text }) => (route ? `${route}: ${text}` : text);
+
 /** @param {Finding} first */
 function finding(first) {
   const [picture, word] = LEVELS[first.level] ?? LEVELS.info;
@@ -106,8 +111,7 @@ function finding(first) {
     root,
     /** @param {Finding} one */
     update(one) {
-      const named = one.route && !one.text.startsWith(`${one.route}:`);
-      put(text, named ? `${one.route}: ${one.text}` : sentence(one.text));
+      put(text, `${one.route ? named(one) : sentence(one.text)}.`);
       put(advice, one.advice);
     },
   };

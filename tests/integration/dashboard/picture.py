@@ -1,0 +1,70 @@
+"""The pictures of the documentation: the dashboard of a running `backstay demo`, light and dark.
+
+    python -m tests.integration.dashboard.picture [--seconds 120] [--folder docs]
+
+No test, but made with the tests' browser.
+"""
+
+import argparse
+import base64
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.integration.dashboard.browser import launch, programs
+from tests.integration.dashboard.tab import Tab
+
+ROOT = Path(__file__).resolve().parents[3]
+WIDTH, HEIGHT = 1200, 1010
+START_S_MAX = 60.0
+LOOK_S = 3.0  # for the page to be drawn, before the demo ends
+
+
+def main() -> None:
+    """Run the demo, look at its dashboard near the end."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long the demo runs")
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs")
+    words = parser.parse_args()
+    found = programs()
+    if found is None:
+        sys.exit("needs chromium and chromedriver")
+    command = [sys.executable, "-m", "proxy", "demo", "--seconds", str(words.seconds + 15)]
+    with (
+        tempfile.TemporaryDirectory() as profile,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as demo,
+    ):
+        driver = launch(found, Path(profile))
+        try:
+            tab = Tab(driver)
+            tab.resize(WIDTH, HEIGHT)
+            tab.open(_address(demo))
+            time.sleep(words.seconds)
+            tab.wait("document.querySelector('.verdict').dataset.level === 'good'")
+            for scheme, name in (("light", "dashboard.png"), ("dark", "dashboard-dark.png")):
+                tab.colours(scheme)
+                time.sleep(LOOK_S)
+                picture = driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"]
+                (words.folder / name).write_bytes(base64.b64decode(picture))
+        finally:
+            driver.quit()
+            demo.terminate()
+
+
+def _address(demo: "subprocess.Popen[str]") -> str:
+    assert demo.stdout is not None
+    deadline_s = time.monotonic() + START_S_MAX
+    for line in demo.stdout:
+        if told := re.search(r"dashboard: (http\S+)", line):
+            return told[1]
+        assert time.monotonic() < deadline_s
+    raise SystemExit("the demo told no address of a dashboard")
+
+
+if __name__ == "__main__":
+    main()
