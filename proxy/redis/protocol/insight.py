@@ -12,8 +12,13 @@ Keys belong to the application's users: reports hold them as bytes for the admin
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CAPACITY = 256
 REPEAT_WINDOW_S = 1.0
@@ -163,3 +168,11 @@ def _summed(one: Sketch, other: Sketch, n: int) -> list[tuple[bytes, int]]:
 def masked(key: bytes) -> str:
     """The shape of a key without what identifies a person: `user:42:token` gives `user:*:token`."""
     return _RUNS.sub(b"*", key[:256]).decode("ascii", "backslashreplace")
+
+
+def shapes(keys: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
+    """The masked keys, those of one shape summed up, largest first."""
+    counts: Counter[str] = Counter()
+    for key, count in keys:
+        counts[masked(key)] += count
+    return counts.most_common()

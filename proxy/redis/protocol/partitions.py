@@ -34,6 +34,7 @@ class Partitions:
         self.barriers = Barriers()
         self._route = Route(options, self.budget, self.insight, self.barriers, chance)
         self._readers = 0
+        self._hits_gone = self._negative_hits_gone = 0  # of partitions that are no more
         self._past_hits = self._past_negative_hits = 0  # of partitions that are gone
         self._caches: dict[tuple[Hashable, int], Cache] = {}
         self._by_database: dict[int, list[Cache]] = {}

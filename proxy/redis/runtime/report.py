@@ -3,12 +3,11 @@
 Keys leave as shapes (`insight.masked`); `full_keys` is for an operator who has shown the token.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 
 from proxy.core.report import CacheReport, KeyCount, RedisReport
 from proxy.redis.protocol.actions import Phase
-from proxy.redis.protocol.insight import masked
+from proxy.redis.protocol.insight import shapes
 from proxy.redis.protocol.partitions import Partitions
 from proxy.redis.runtime.exclusive import ExclusiveLink
 from proxy.redis.runtime.link import DataLink
@@ -106,8 +105,8 @@ def _refusal(route: RedisRoute) -> str:
 
 def _shown(keys: Iterable[tuple[bytes, int]], full: bool) -> list[KeyCount]:
     """The keys, or their shapes: keys of one shape are one line."""
-    counts: Counter[str] = Counter()
-    for key, count in keys:
-        name = key[:256].decode("utf-8", "backslashreplace") if full else masked(key)
-        counts[name] += count
-    return [KeyCount(name, count) for name, count in counts.most_common(KEYS_MAX)]
+    if full:
+        named = [(key[:256].decode("utf-8", "backslashreplace"), count) for key, count in keys]
+    else:
+        named = shapes(keys)
+    return [KeyCount(name, count) for name, count in named[:KEYS_MAX]]

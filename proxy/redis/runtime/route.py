@@ -20,6 +20,7 @@ from proxy.net.tls import PumpOptions, TlsPump
 from proxy.redis.protocol import say
 from proxy.redis.protocol.command_table import fallback_table
 from proxy.redis.protocol.commands import table_from_reply
+from proxy.redis.protocol.insight import shapes
 from proxy.redis.protocol.login import Credential
 from proxy.redis.protocol.partitions import Partitions
 from proxy.redis.protocol.values import decode, encode_command
@@ -33,6 +34,7 @@ from proxy.redis.runtime.pool import ExclusivePool
 from proxy.redis.runtime.upstream import UpstreamLink
 
 SWEEP_S = 0.05
+_KEYS_TOLD = 10  # shapes of each sort, when the route stops
 CLIENT_ID_FIRST = 1 << 40  # virtual ids: far from the server's own, exact in a JSON number
 
 
@@ -125,6 +127,7 @@ class RedisRoute:
                 await asyncio.wait_for(self._emptied.wait(), drain_s)
         for client in list(self.clients.values()):
             client.close_for(Reason.SHUTDOWN)
+        self._tell_cache_use()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for partition in self._partitions.values():
@@ -132,6 +135,25 @@ class RedisRoute:
         self.pool.close()
         await self.tasks.stop()
         await self._end_connections()
+
+    def _tell_cache_use(self) -> None:
+        """What the cache has done, and for which keys: shapes of keys, never keys."""
+        if self.caches is None:
+            return
+        seen, insight = self.caches.report(), self.caches.insight
+        if not (seen.hits or seen.misses or seen.bypassed):
+            return
+        self.events(
+            "redis_cache_use", route=self.options.name,
+            hits=seen.hits, negative_hits=seen.negative_hits, misses=seen.misses,
+            coalesced=seen.coalesced, saved_repeats=seen.saved_repeats,
+            stale_served=insight.stale_served, invalidations=insight.invalidations,
+            evictions=self.caches.budget.evicted, bypassed=seen.bypassed,
+            top_keys=dict(shapes(seen.top_keys)[:_KEYS_TOLD]),
+            repeated_keys=dict(shapes(seen.repeated_keys)[:_KEYS_TOLD]),
+            missing_keys=dict(shapes(seen.missing_keys)[:_KEYS_TOLD]),
+            refilled_keys=dict(shapes(seen.refilled_keys)[:_KEYS_TOLD]),
+        )  # fmt: skip
 
     async def _end_connections(self) -> None:
         """Nothing of the route is left in the loop afterwards, or a second has passed."""

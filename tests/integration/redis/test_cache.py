@@ -283,3 +283,39 @@ async def test_many_readers_of_a_cold_key_are_one_read(
     assert await asyncio.gather(*(wire.read() for wire in wires)) == [NIL[2]] * 20
     assert calls(server, "get") - before == 1
     assert isinstance(wires[0], AsyncWire)
+
+
+async def test_what_the_cache_did_is_told_at_the_end(
+    make_redis: MakeRedis, make_route: MakeRoute
+) -> None:
+    """Issue 3, item 7: hot, repeated and missing keys, as shapes, and what was not cached."""
+    server = make_redis()
+    routed = await make_route(server.port, cache=CacheOptions(exclude=(b"secret:*",)))
+    with server.connect() as other:
+        other.set("user:4711", "ada")
+    wire = await routed.wire()
+    await wire.ask("GET", "warm:1")
+    await settled(routed)
+    for _ in range(14):
+        await wire.ask("GET", "user:4711")
+        await wire.ask("GET", "membership:4711:9")
+    await wire.ask("GET", "secret:1")
+    await routed.route.stop(0.0)
+    (told,) = routed.named("redis_cache_use")
+    assert told["top_keys"] == {"membership:*:*": 14, "user:*": 14, "warm:*": 1}
+    assert told["repeated_keys"] == {"membership:*:*": 13, "user:*": 13}
+    assert told["missing_keys"] == {"membership:*:*": 14, "warm:*": 1}
+    assert (told["hits"], told["negative_hits"], told["saved_repeats"]) == (26, 13, 26)
+    assert told["misses"] == 3
+    assert told["bypassed"] == {"excluded": 1}
+    assert "4711" not in repr(told)
+
+
+async def test_nothing_is_told_of_an_unused_cache(
+    make_redis: MakeRedis, make_route: MakeRoute
+) -> None:
+    routed = await make_route(make_redis().port, cache=CacheOptions())
+    wire = await routed.wire()
+    await wire.ask("SET", "k", "v")
+    await routed.route.stop(0.0)
+    assert routed.named("redis_cache_use") == []

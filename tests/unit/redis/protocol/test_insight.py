@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from proxy.redis.protocol.insight import Bypassed, Insight, Sketch, masked
+from proxy.redis.protocol.insight import Bypassed, Insight, Sketch, masked, shapes
 
 
 def test_exact_while_there_is_room() -> None:
@@ -77,3 +77,8 @@ def test_masked(key: bytes, shape: str) -> None:
 
 def test_masked_is_bounded() -> None:
     assert len(masked(b"a b" * 1000)) <= 256
+
+
+def test_keys_of_one_shape_are_summed_up() -> None:
+    keys = [(b"user:1", 3), (b"plain", 4), (b"user:22", 2)]
+    assert shapes(keys) == [("user:*", 5), ("plain", 4)]

@@ -110,3 +110,18 @@ def test_a_report_over_all_partitions(partitions: Partitions) -> None:
     report = partitions.report()
     assert (report.hits, report.misses, report.negative_hits) == (2, 2, 0)
     assert report.top_keys == [(b"k", 4)]
+
+
+def test_hits_of_a_partition_that_is_no_more_stay_counted(partitions: Partitions) -> None:
+    cache = partitions.partition("ann", 3)
+    cache.link_up(SERVER, 0.0)
+    reader = partitions.reader(cache, 3)
+    raw = command("GET", "k")
+    reader.read(raw, [b"GET", b"k"], "w", 0.0)
+    cache.frames([OK, b"_\r\n", b":-2\r\n"], 0.0)
+    assert reader.hit(raw, 0.1) == b"_\r\n"
+    before = partitions.report()
+    assert (before.hits, before.negative_hits) == (1, 1)
+    partitions.discard("ann", 3)
+    after = partitions.report()
+    assert (after.hits, after.negative_hits) == (1, 1)
