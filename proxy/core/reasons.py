@@ -52,4 +52,7 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     DRAIN = "drain"
     SHUTDOWN = "shutdown"
+    PAUSED = "paused"
+    RECONNECT = "reconnect"
+    KILLED = "killed"
     BUG = "bug"

@@ -16,7 +16,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.core.errors import ConfigError
@@ -32,21 +32,47 @@ LINGER_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """`keepalive` and TCP_NODELAY apply to the accepted sockets. `unix_mode`: permission bits."""
+    """`keepalive` and TCP_NODELAY apply to the accepted sockets. `unix_mode`: permission bits.
+
+    `reuse_port`: others may listen here later, if they say so, too. `replace`: somebody may listen
+    here already. A port is then shared, a socket's file changes hands when the listener starts.
+    """
 
     backlog: int = 1024
     reuse_port: bool = False
+    replace: bool = False
     keepalive: Keepalive | None = None
     unix_mode: int = 0o777
     unix_name: str = "backstay.sock"
 
 
-class Listener:
-    """What `listen` opened. `addresses`: `host:port` or path of each socket, ports resolved."""
+class UnixSocket(socket.socket):
+    """A listening Unix socket: bound under another name until it takes the place of `path`."""
 
-    def __init__(self, socks: list[socket.socket], factory: ProtocolFactory) -> None:
+    path = ""
+
+    def put_in_place(self, backlog: int) -> None:
+        """Atomically: whoever connects reaches the old process or this one, never nobody."""
+        bound = os.fsdecode(self.getsockname())
+        if bound != self.path:
+            self.listen(backlog)
+            os.rename(bound, self.path)
+
+
+class Listener:
+    """Sockets that are bound, and, from `start` on, give each connection a protocol of its own.
+
+    `addresses`: `host:port` or path of each socket, ports resolved. `inherited`: their files, and
+    who waits in their queues, are not ours.
+    """
+
+    def __init__(
+        self, socks: list[socket.socket], factory: ProtocolFactory, *, inherited: bool = False
+    ) -> None:
         self._socks = socks
         self._factory = factory
+        self._inherited = inherited
+        self._started = False
         self._servers: list[asyncio.AbstractServer] = []
         self._files: list[tuple[str, int]] = []  # ours to remove: (path, inode)
         self._late: set[asyncio.Task[Any]] = set()
@@ -71,9 +97,31 @@ class Listener:
         servers, self._servers = self._servers, []
         if servers:
             for sock in self._socks:
-                self._accept_rest(sock)
+                if not self._inherited:
+                    self._accept_rest(sock)
         for server in servers:
             server.close()
+        if not self._started:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """It never accepted: the sockets are still ours alone."""
+        socks, self._socks = self._socks, []
+        for sock in socks:
+            if isinstance(sock, UnixSocket) and not self._inherited:
+                with contextlib.suppress(OSError):
+                    os.unlink(sock.getsockname())
+            sock.close()
+
+    def retarget(self, factory: ProtocolFactory) -> None:
+        """Connections from now on get another protocol."""
+        self._factory = factory
+
+    def tune(self, keepalive: Keepalive | None) -> None:
+        """Connections from now on have this keepalive."""
+        for sock in self._socks:
+            if sock.family != socket.AF_UNIX:
+                tune(sock, keepalive)
 
     def _accept_rest(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -87,14 +135,17 @@ class Listener:
             self._late.add(task)
             task.add_done_callback(self._late.discard)
 
-    async def _open(self, options: ListenOptions, inherited: bool) -> None:
+    async def start(self, options: ListenOptions) -> None:
+        """Begin to accept."""
+        self._started = True
         for sock in self._socks:
-            if sock.family == socket.AF_UNIX and not inherited:
-                path = sock.getsockname()
-                self._files.append((path, os.stat(path).st_ino))
-            self._servers.append(await _serve(sock, self._factory, options))
-        if inherited:
-            self._socks = []
+            if isinstance(sock, UnixSocket) and not self._inherited:
+                sock.put_in_place(options.backlog)
+                self._files.append((sock.path, os.stat(sock.path).st_ino))
+            self._servers.append(await _serve(sock, self._made, options))
+
+    def _made(self) -> asyncio.Protocol:
+        return self._factory()
 
 
 async def listen(
@@ -107,9 +158,9 @@ async def listen(
     """
     inherited = isinstance(spec, socket.socket)
     socks = [spec] if isinstance(spec, socket.socket) else await open_sockets(spec, options)
-    listener = Listener(socks, protocol_factory)
+    listener = Listener(socks, protocol_factory, inherited=inherited)
     try:
-        await listener._open(options, inherited)
+        await listener.start(options)
     except BaseException:
         listener.close()
         for sock in socks:
@@ -184,6 +235,8 @@ def unix_path(spec: str, name: str) -> str:
 
 def describe(sock: socket.socket) -> str:
     """The address of a listening socket as users write it."""
+    if isinstance(sock, UnixSocket):
+        return sock.path
     if sock.family == socket.AF_UNIX:
         return os.fsdecode(sock.getsockname())
     host, port = sock.getsockname()[:2]
@@ -253,6 +306,13 @@ def inherited_sockets(environ: Mapping[str, str]) -> dict[str, list[socket.socke
 
 def _open_tcp(family: int, sockaddr: object, options: ListenOptions) -> socket.socket | None:
     """A bound socket; None if the machine does not have this address family. Raises OSError."""
+    if options.reuse_port and not options.replace:
+        # The kernel would let us share with whoever else runs under our user: a second start by
+        # mistake would take half of the connections.
+        probe = _open_tcp(family, sockaddr, replace(options, reuse_port=False))
+        if probe is None:
+            return None
+        probe.close()
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
@@ -279,21 +339,37 @@ def _open_tcp(family: int, sockaddr: object, options: ListenOptions) -> socket.s
 
 def _open_unix(path: str, options: ListenOptions) -> socket.socket:
     """A bound Unix socket with the wanted mode. A file left by a dead process is removed."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = UnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.path = path
     try:
         # Before bind, so that the file never has more permissions than wanted, not even shortly.
         os.fchmod(sock.fileno(), options.unix_mode)
         try:
             sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _remove_stale(path):
+            if error.errno != errno.EADDRINUSE:
                 raise
+            path = _beside(path, options)
             sock.bind(path)
         os.chmod(path, options.unix_mode)  # what the umask took away
     except OSError as error:
         sock.close()
         raise ConfigError([f"cannot listen on {path}: {_explain(error)}"]) from error
     return sock
+
+
+def _beside(path: str, options: ListenOptions) -> str:
+    """Where to bind instead of a path that exists. Raises OSError if it is to be respected."""
+    if not stat.S_ISSOCK(os.stat(path).st_mode) or (
+        not options.replace and not _remove_stale(path)
+    ):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    if not os.path.exists(path):
+        return path
+    beside = os.path.join(os.path.dirname(path), f".{os.getpid():x}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside)
+    return beside
 
 
 def _remove_stale(path: str) -> bool:

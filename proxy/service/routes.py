@@ -74,8 +74,7 @@ class Routes:
     def kill(self) -> None:
         """End all sessions now."""
         for route in self.postgres:
-            for session in list(route.sessions):
-                session.kill()
+            route.kill_all()
         for redis in self.redis:
             redis.kill()
 

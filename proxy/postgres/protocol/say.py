@@ -54,6 +54,7 @@ class Wait(StrEnum):
     POOL_FULL = "pool_full"  # all links of its pool are taken
     SERVER_FULL = "server_full"  # the server takes no more connections (53300)
     OPENING = "opening"  # the server is well; links are opened one after the other
+    PAUSED = "paused"  # an operator lets nobody have a link before RESUME
     AWAY = "away"  # nobody has been let in since the session began to wait
 
 
@@ -437,6 +438,7 @@ _WAITS = {
         "pool.connects_per_s sets the pace",
         Reason.POOL_TIMEOUT,
     ),
+    Wait.PAUSED: ("waiting for the database for {}", "", Reason.PAUSED),
     Wait.AWAY: (
         "waiting for the database: unreachable for {}",
         "cancel the statement to stop",
@@ -448,6 +450,10 @@ _WAITS = {
 def waiting(seconds: float, hold_s: float, wait: Wait) -> Said:
     """NOTICE to a session that has waited `seconds` of at most `hold_s`."""
     message, hint, reason = _WAITS[wait]
+    if wait is Wait.PAUSED:
+        hint = "an operator has paused the database, and it goes on after RESUME."
+        text = _Text("00000", message.format(_seconds(seconds)), "Nothing is lost.", hint)
+        return _made("NOTICE", reason, text)
     text = _Text(
         "00000",
         message.format(_seconds(seconds)),

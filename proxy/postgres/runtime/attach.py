@@ -53,7 +53,7 @@ async def attach(session: "Session") -> Link:
 
     Raises what Pool.acquire raises, and NotRestorable.
     """
-    started_s = asyncio.get_running_loop().time()
+    started_s = session.pool.clock_s()
     for _ in range(RESTORES_MAX):
         link = await session.pool.acquire(
             session.startup, lambda s, wait: _tell_waiting(session, s, wait), started_s
@@ -251,16 +251,20 @@ def send_read_only(session: "SessionBase", unit: Unit, part: bytes) -> None:
 
 
 def leave(session: "Session", reason: Reason) -> None:
-    """Let the link go at a boundary; the next unit attaches elsewhere."""
+    """Let the link go at a boundary; the next unit attaches elsewhere.
+
+    Not if that would lose something: the link stays until the session is free of it.
+    """
     link = session.link
     assert link is not None
     if session.state.unrestorable is not None or session.state.channels:
-        return  # this session is better off where it is
+        return
     session.link = None
     session.expected.lost()
     link.close(reason)
     session.pool.forget(link)
-    session.route.events("left_host", level="warning", session=session.number, reason=reason)
+    if reason is Reason.UPSTREAM_READ_ONLY:
+        session.route.events("left_host", level="warning", session=session.number, reason=reason)
 
 
 # -- words

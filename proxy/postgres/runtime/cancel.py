@@ -28,20 +28,20 @@ class _UntilClosed(asyncio.Protocol):
             self.closed.set_result(None)
 
 
-async def cancel(link: Link, options: UpstreamOptions, events: Events) -> None:
+async def cancel(link: Link, events: Events) -> None:
     """Ask the server to cancel what `link` runs. Never raises: a cancel is a wish."""
     link.cancel_begins()
     try:
         async with asyncio.timeout(CANCEL_S):
-            await _deliver(link, options)
+            await _deliver(link, link.options)
     except (TimeoutError, ProxyError, OSError) as error:
         events("cancel_failed", level="warning", pid=link.pid, error=type(error).__name__)
     finally:
         link.cancel_ends()
 
 
-async def _deliver(link: Link, options: UpstreamOptions) -> None:
-    if link.host is None or not link.secret:
+async def _deliver(link: Link, options: UpstreamOptions | None) -> None:
+    if options is None or link.host is None or not link.secret:
         return  # a pooler that gives no key cannot be asked
     dial = DialOptions(CANCEL_S, options.keepalive)
     sock = await connect(link.peer or link.host.address, dial)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.net.dial import Address
-    from proxy.postgres.runtime.options import Host
+    from proxy.postgres.runtime.options import Host, UpstreamOptions
 
 ANSWER_BYTES_MAX = 8 << 20  # of all that the proxy asks for itself
 
@@ -71,6 +71,7 @@ class Link:
         "on_lost",
         "on_writable",
         "opened_s",
+        "options",
         "over_tls",
         "params",
         "peer",
@@ -105,6 +106,7 @@ class Link:
         self.in_recovery = False  # as of its login
         self.pooler = False  # what answers is not the backend itself
         self.host: Host | None = None
+        self.options: UpstreamOptions | None = None  # it was opened with these
         self.peer: Address | None = None  # which of the host's addresses answered, if it is a name
         self.over_tls = False
         self.opened_s = self.used_s = self.expires_s = 0.0
@@ -112,7 +114,7 @@ class Link:
         self.cancels = 0  # cancel requests under way for it
         self.cancelled_once = False  # one was sent, and nothing was asked since
         self._no_cancels: asyncio.Event | None = None
-        self.stale = False  # to be left at the next boundary
+        self.stale: Reason | None = None  # why it is to be left at the next boundary
         self._buffer = bytearray()
         self._answer: list[Message] = []
         self._readies = 0

@@ -9,84 +9,23 @@ Owns: counting, handing over, growing old, cleaning. Must not know: what session
 
 import asyncio
 import bisect
-import random
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
-from proxy.core.events import Events
 from proxy.core.reasons import Reason
-from proxy.core.report import Latency
-from proxy.net.tasks import TaskSet
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.client_login import Credentials
 from proxy.postgres.protocol.restore import Cleaning
 from proxy.postgres.protocol.say import Wait
 from proxy.postgres.runtime.link import Link, Phase, errors_in
-from proxy.postgres.runtime.options import PoolOptions, ResilienceOptions
-from proxy.postgres.runtime.upstream import Upstream, Wanted, suits
+from proxy.postgres.runtime.pool_context import Hold, PoolContext, PoolKey, Startup, Waiter
+from proxy.postgres.runtime.upstream import Wanted, suits
 
 CLEAN_S = 5.0  # a link that takes longer to be cleaned is closed
 LIFETIME_JITTER = 0.1
 WARM_S = 3600.0  # a pool that nobody used for so long keeps no link ready
-
-Startup = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolKey:
-    """Whose links: never shared between users, databases or secrets."""
-
-    user: bytes
-    database: bytes
-    secret: bytes
-
-
-class Hold:
-    """How many sessions of the route wait; at most `hold_clients`."""
-
-    __slots__ = ("count", "limit", "peak")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.count = self.peak = 0
-
-    def enter(self) -> None:
-        """Raises LimitExceeded."""
-        if self.count >= self.limit:
-            raise LimitExceeded(f"{self.limit} sessions are waiting already", Reason.HOLD_FULL)
-        self.count += 1
-        self.peak = max(self.peak, self.count)
-
-    def leave(self) -> None:
-        self.count -= 1
-
-
-@dataclass(slots=True)
-class _Waiter:
-    startup: Startup
-    future: asyncio.Future[Link]
-    since_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class PoolContext:
-    """What the pools of a route share."""
-
-    upstream: Upstream
-    options: PoolOptions
-    resilience: ResilienceOptions
-    ping_s: float
-    ping_timeout_s: float
-    hold: Hold
-    latency: Latency
-    on_loss: Callable[[Link, bool], None]  # (link, whether it was idle)
-    tasks: TaskSet
-    events: Events
-    rng: random.Random
-    route: str
 
 
 class Pool:
@@ -100,7 +39,7 @@ class Pool:
         self._context = context
         self._idle: list[Link] = []
         self._links: set[Link] = set()
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: deque[Waiter] = deque()
         self._dialing: list[Startup] = []
         self._pinging = 0  # idle links that are being asked whether they live
         self._last_startup: Startup | None = None
@@ -153,7 +92,7 @@ class Pool:
         self, startup: Startup, on_wait: Callable[[float, Wait], None], started_s: float
     ) -> Link:
         """A clean, idle link opened with `startup`. Waits in order of arrival, until hold_s after
-        `started_s` (the loop's time).
+        `started_s` (of `clock_s`).
 
         `on_wait(seconds, cause)` is called once when the wait has lasted notice_s. Raises
         UpstreamRefused (the server's answer), UpstreamUnavailable (HOLD_TIMEOUT, POOL_TIMEOUT) and
@@ -170,14 +109,14 @@ class Pool:
         self._context.hold.enter()
         asked_s = time.perf_counter()
         notice = None
-        if loop.time() < started_s + resilience.notice_s:
-            notice = loop.call_at(
-                started_s + resilience.notice_s,
-                lambda: on_wait(resilience.notice_s, self._cause(started_s)),
+        notice_in_s = started_s + resilience.notice_s - self.clock_s()
+        if notice_in_s > 0:
+            notice = loop.call_later(
+                notice_in_s, lambda: on_wait(resilience.notice_s, self._cause(started_s))
             )
         try:
             while True:
-                left_s = resilience.hold_s - (loop.time() - started_s)
+                left_s = resilience.hold_s - (self.clock_s() - started_s)
                 link = await self._wait(startup, left_s, started_s)
                 if not link.closed:
                     return link
@@ -187,13 +126,19 @@ class Pool:
             self._context.latency.wait.observe(time.perf_counter() - asked_s)
             self._context.hold.leave()
 
+    def clock_s(self) -> float:
+        """The clock of those who wait."""
+        return self._context.gate.clock_s()
+
     async def _wait(self, startup: Startup, left_s: float, started_s: float) -> Link:
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(startup, loop.create_future(), loop.time())
+        waiter = Waiter(startup, loop.create_future(), loop.time(), left_s)
         self._waiters.append(waiter)
         self._grow()
         try:
-            async with asyncio.timeout(max(left_s, 0.0)):
+            async with asyncio.timeout(None) as waiter.limit:
+                if not self._context.gate.is_shut:
+                    waiter.start_clock(loop.time())
                 return await waiter.future
         except TimeoutError:
             self._forget(waiter)
@@ -202,7 +147,7 @@ class Pool:
             self._forget(waiter)
             raise
 
-    def _forget(self, waiter: _Waiter) -> None:
+    def _forget(self, waiter: Waiter) -> None:
         """The waiter gave up; a link that was on its way to it goes to the next one."""
         future = waiter.future
         if waiter in self._waiters:
@@ -218,6 +163,8 @@ class Pool:
     def _cause(self, started_s: float) -> Wait:
         """What somebody is waiting for who began to wait then."""
         upstream = self._context.upstream
+        if self._context.gate.is_shut:
+            return Wait.PAUSED
         if upstream.available and self.full:
             return Wait.POOL_FULL
         if upstream.full_wire:
@@ -235,13 +182,13 @@ class Pool:
             case Wait.SERVER_FULL:
                 error, wire = upstream.last_error, upstream.full_wire
                 return UpstreamRefused(error, Reason.UPSTREAM_FULL, wire)
-            case Wait.AWAY:
+            case Wait.AWAY | Wait.PAUSED:
                 error = upstream.last_error or "It has not answered so far."
                 return UpstreamUnavailable(error, Reason.HOLD_TIMEOUT)
 
     def _pop(self, startup: Startup) -> Link | None:
         """The idle link used last that fits, if nobody waits for one already."""
-        if self._waiters:
+        if self._waiters or self._context.gate.is_shut:
             return None
         for index in range(len(self._idle) - 1, -1, -1):
             link = self._idle[index]
@@ -254,6 +201,8 @@ class Pool:
 
     def _grow(self) -> None:
         """Dial for waiters that no dial is under way for, within the size."""
+        if self._context.gate.is_shut:
+            return
         wanted = [waiter.startup for waiter in self._waiters]
         for startup in self._dialing:
             if startup in wanted:
@@ -271,6 +220,7 @@ class Pool:
                 self._idle.remove(link)
                 self._links.discard(link)  # not forget(): the room is the caller's
                 link.close(Reason.LINK_EVICTED)
+                self._context.gate.link_gone()
                 return True
         return False
 
@@ -288,7 +238,7 @@ class Pool:
         link: Link | None = None
         try:
             while link is None:
-                await self._context.upstream.gate()
+                await self._context.upstream.let_pass()
                 if not warm and not self._has_waiter(startup):
                     return
                 try:
@@ -298,6 +248,9 @@ class Pool:
                 except UpstreamRefused as refused:
                     self._refuse(startup, refused)
                     return
+                if link is not None and self._context.gate.is_shut:
+                    link.close(Reason.PAUSED)  # too late; whoever waits gets one after RESUME
+                    link = None
         finally:
             self._dialing.remove(startup)
         if link is not None:
@@ -378,8 +331,11 @@ class Pool:
         link.used_s = now_s if used_s is None else used_s
         link.watch()
         link.on_lost = self._lost_here
-        if self.closed or now_s > link.expires_s or link.stale:
-            self._close(link, Reason.LINK_TOO_OLD)
+        if self.closed or now_s > link.expires_s or link.stale is not None:
+            self._close(link, link.stale or Reason.LINK_TOO_OLD)
+            return
+        if len(self._links) > self._context.options.size:
+            self._close(link, Reason.LINK_EVICTED)  # the size was made smaller
             return
         if not suits(self._context.upstream.options.session_attrs, link):
             self._close(link, Reason.UPSTREAM_ROLE)
@@ -393,7 +349,7 @@ class Pool:
         else:
             bisect.insort(self._idle, link, key=lambda idle: idle.used_s)
 
-    def _next_for(self, link: Link) -> _Waiter | None:
+    def _next_for(self, link: Link) -> Waiter | None:
         """The session the link is for: one that waits behind another kind is not served first,
         unless a dial is under way for everyone before it.
         """
@@ -423,6 +379,7 @@ class Pool:
         self._links.discard(link)
         if link in self._idle:
             self._idle.remove(link)
+        self._context.gate.link_gone()
         if self._waiters:
             self._grow()
 
@@ -450,7 +407,8 @@ class Pool:
                 link.pinged_s = now_s
         startup = self._last_startup
         room = len(self._links) + len(self._dialing) < options.size
-        if startup is not None and self.proven and room and not self._waiters and not self.closed:
+        shut = self.closed or context.gate.is_shut
+        if startup is not None and self.proven and room and not self._waiters and not shut:
             kept = len(self._idle) + len(self._dialing) + self._pinging
             if kept < warm and context.upstream.available:
                 self._dial(startup)
@@ -470,6 +428,40 @@ class Pool:
             self._pinging -= 1
         self._offer(link, link.used_s)
 
+    # -- the operator
+
+    @property
+    def has_links(self) -> bool:
+        return bool(self._links)
+
+    def renew(self, reason: Reason) -> None:
+        """No link of now is handed out again: idle ones end, the others when they come back."""
+        for link in self._links:
+            link.stale = reason
+        for link in list(self._idle):
+            self._close(link, reason)
+
+    def stop_clocks(self) -> None:
+        """The gate was shut."""
+        now_s = asyncio.get_running_loop().time()
+        for waiter in self._waiters:
+            waiter.stop_clock(now_s)
+
+    def go_on(self) -> None:
+        """The gate was opened, or the options are others: serve who waits, within what is so now.
+
+        New lifetimes count from when a link was opened.
+        """
+        context = self._context
+        now_s = asyncio.get_running_loop().time()
+        for waiter in self._waiters:
+            waiter.start_clock(now_s)
+        for link in self._links:
+            link.expires_s = min(link.expires_s, link.opened_s + context.options.lifetime_s)
+        while self._idle and len(self._links) > context.options.size:
+            self._close(self._idle[0], Reason.LINK_EVICTED)
+        self._grow()
+
     def close(self) -> None:
         """End all idle links, and every other one as it comes back."""
         self.closed = True
@@ -481,3 +473,6 @@ class Pool:
                     UpstreamUnavailable("Backstay is stopping", Reason.SHUTDOWN)
                 )
         self._waiters.clear()
+
+
+__all__ = ["Hold", "Pool", "PoolContext", "PoolKey", "Startup"]

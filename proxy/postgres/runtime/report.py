@@ -41,6 +41,8 @@ def report(route: PostgresRoute) -> PostgresReport:
 def _state(route: PostgresRoute) -> str:
     if route.draining:
         return "draining"
+    if route.gate.is_shut:
+        return "paused"
     if not route.upstream.available:
         return "away"
     return "up" if route.upstream.opens else "idle"

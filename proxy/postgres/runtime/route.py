@@ -16,7 +16,7 @@ from proxy.core.report import Latency
 from proxy.net.contexts import ServerTlsMode, server_context
 from proxy.net.stream import as_asyncio
 from proxy.net.tasks import TaskSet
-from proxy.postgres.protocol import keys, say
+from proxy.postgres.protocol import keys, say, say_operator
 from proxy.postgres.protocol.cert_hash import server_end_point
 from proxy.postgres.protocol.classify import Classifier
 from proxy.postgres.protocol.client_login import (
@@ -28,7 +28,7 @@ from proxy.postgres.protocol.client_login import (
 )
 from proxy.postgres.protocol.session_state import Need, SessionState
 from proxy.postgres.protocol.startup import Startup
-from proxy.postgres.runtime import cancel
+from proxy.postgres.runtime import cancel, control
 from proxy.postgres.runtime.counters import Counters
 from proxy.postgres.runtime.entry import Entry
 from proxy.postgres.runtime.link import Link
@@ -55,16 +55,19 @@ class PostgresRoute:
         self.classifier = Classifier()
         self.sessions: set[Session] = set()
         self.entries: set[Entry] = set()
-        self.draining = False
+        self.draining = False  # sessions end at their next boundary
+        self.refusing: say.Said | None = None  # what new clients are told instead of a welcome
         self._events = events
         self.tasks = TaskSet(self.events)
         self.tls_mode = options.tls.mode if options.tls is not None else ServerTlsMode.DISABLE
         self.rules = self._login_rules()
         self.upstream = Upstream(options.upstream, options.pool, self.events, rng, options.name)
+        self.gate = self.upstream.gate
         self.upstream.latency = self.latency
         self.hold = Hold(options.resilience.hold_clients)
         self._context = PoolContext(
             upstream=self.upstream,
+            gate=self.gate,
             options=options.pool,
             resilience=options.resilience,
             ping_s=options.ping_s,
@@ -80,7 +83,6 @@ class PostgresRoute:
         self.pools: dict[PoolKey, Pool] = {}
         self._keys: dict[keys.CancelKey, Session] = {}
         self._to_look: dict[Session, float] = {}
-        self._empty = asyncio.Event()
 
     def events(self, event: str, /, *, level: str = "info", **fields: object) -> None:
         """Report one event of this route."""
@@ -165,28 +167,28 @@ class PostgresRoute:
 
     async def stop(self, drain_s: float) -> None:
         """Let each session finish what it is doing, for so long; then end them all."""
-        self.draining = True
-        for entry in list(self.entries):
-            entry.refuse(say.shutting_down())
-        for session in list(self.sessions):
-            session.drain()
-        if self.sessions:
-            try:
-                async with asyncio.timeout(drain_s):
-                    await self._empty.wait()
-            except TimeoutError:
-                for session in list(self.sessions):
-                    session.kill()
+        await control.drain(self, drain_s)
+        self.kill_all()
         for pool in self.pools.values():
             pool.close()
         await self.tasks.stop()
+
+    def kill_all(self) -> None:
+        """End every session and login now."""
+        self.refusing = say.shutting_down()
+        for entry in list(self.entries):
+            entry.refuse(self.refusing)
+        for session in list(self.sessions):
+            session.kill()
 
     # -- clients
 
     def refusal(self, startup: Startup, tls: bool) -> say.Said | None:
         """Why this client cannot come in, as far as that is known before its login."""
-        if self.draining:
-            return say.shutting_down()
+        if self.refusing is not None:
+            return self.refusing
+        if self.gate.shut_for is Reason.KILLED:
+            return say_operator.route_killed()
         if startup.replication:
             return say.replication_refused()
         if self.tls_mode in (ServerTlsMode.REQUIRE, ServerTlsMode.VERIFY_CA) and not tls:
@@ -221,7 +223,6 @@ class PostgresRoute:
         session.joined_s = asyncio.get_running_loop().time()
         session.minor = startup.minor
         self.sessions.add(session)
-        self._empty.clear()
         transport.set_protocol(as_asyncio(session))
         session.start(transport, rest)
 
@@ -231,8 +232,6 @@ class PostgresRoute:
         self._to_look.pop(session, None)
         if session.key is not None:
             self._keys.pop(session.key, None)
-        if not self.sessions:
-            self._empty.set()
         self.counters.units += session.expected.transactions
         pool = session.pool
         if not pool.proven and pool.unused:
@@ -248,7 +247,7 @@ class PostgresRoute:
             self.counters.state_lost += 1
         self.events(
             "session_ended",
-            level="info" if reason in (Reason.DRAIN, Reason.SHUTDOWN) else "warning",
+            level="info" if reason in _PLANNED else "warning",
             session=session.number,
             reason=reason,
             sqlstate=getattr(wire, "sqlstate", ""),
@@ -313,7 +312,7 @@ class PostgresRoute:
     def cancel_on(self, link: Link) -> "asyncio.Task[None] | None":
         """Cancel whatever runs on this link, unless the proxy has too much to do or stops."""
         try:
-            work = cancel.cancel(link, self.options.upstream, self.events)
+            work = cancel.cancel(link, self.events)
             return self.tasks.start(work, "cancel")
         except LimitExceeded:
             return None
@@ -334,6 +333,7 @@ class PostgresRoute:
         return suits(attrs, link)
 
 
+_PLANNED = frozenset((Reason.DRAIN, Reason.SHUTDOWN, Reason.KILLED))
 _READ_ONLY = b"default_transaction_read_only"
 _PROCESS_SECRET = secrets.token_bytes(32)
 

@@ -142,8 +142,10 @@ class Session(SendingSession):
             if self.route.draining:
                 self.end_with(say.shutting_down(), Reason.DRAIN)
                 return
-            if link.stale or not self.route.suits(link, self.state):
-                attach.leave(self, Reason.UPSTREAM_READ_ONLY)
+            if link.stale is not None or not self.route.suits(link, self.state):
+                attach.leave(self, link.stale or Reason.UPSTREAM_READ_ONLY)
+                ending = self.gatherer.terminated or self.gatherer.fault is not None
+                self._alert = ending or (self.link is not None and link.stale is not None)
                 self._settle()
             elif link.pooler:
                 self.state.need = Need.NONE  # its answer would be another session's
@@ -210,6 +212,7 @@ class Session(SendingSession):
             self._hold_on(self.link)
         self._settle()
         self._pump()
+        self._leave_if_stale()
 
     def ask_later(self) -> bool:
         """True if the session can spare its link for a question of the proxy right now."""
@@ -269,6 +272,7 @@ class Session(SendingSession):
         self._hold_on(link)
         self._settle()
         self._pump()
+        self._leave_if_stale()
 
     def _tell_changes(self, link: Link) -> None:
         """ParameterStatus for what the new server reports otherwise."""
@@ -327,18 +331,41 @@ class Session(SendingSession):
 
     # -- ends
 
-    def drain(self) -> None:
-        """Leave at the next boundary, which may be now."""
-        self._alert = True
+    @property
+    def rests(self) -> bool:
+        """Nothing is under way, and no unit has begun: it can end without anybody losing work."""
         idle = not self.expected.inflight and self.expected.status == IDLE and not self._queue
-        if idle and self._attaching is None and self.phase is Phase.READY:
-            self.end_with(say.shutting_down(), Reason.DRAIN)
+        free = self._attaching is None and self.phase is Phase.READY
+        return idle and free and not self.gatherer.in_unit
 
-    def kill(self) -> None:
-        """End now, whatever runs."""
-        if self.phase is not Phase.CLOSED:
-            running = bool(self.expected.inflight)
-            self.end_with(say.shutting_down(running), Reason.SHUTDOWN)
+    def drain(self) -> None:
+        """End at the boundary behind what is under way."""
+        self._alert = True
+
+    def part(self, reason: Reason) -> None:
+        """Leave the link at the next boundary, which may be now, and take another when needed."""
+        self._alert = True
+        if self.link is not None:
+            self.link.stale = reason
+            self._leave_if_stale()
+
+    def _leave_if_stale(self) -> None:
+        """Where no unit's end will come by to look: the session has just got its link, or idles."""
+        if self.link is not None and self.link.stale is not None:
+            self._alert = True
+            if self.ask_later():
+                self._at_boundary()
+
+    def kill(self, words: say.Said | None = None) -> None:
+        """End now, whatever runs; a query that runs is cancelled, as nobody waits for it."""
+        if self.phase is Phase.CLOSED:
+            return
+        running = bool(self.expected.inflight)
+        link = self.link if running else None
+        words = words or say.shutting_down(running)
+        self.end_with(words, words.reason)
+        if link is not None:
+            self.route.cancel_on(link)
 
     def end_with(self, last_words: bytes, reason: Reason) -> None:
         """Tell the client why and end the session."""

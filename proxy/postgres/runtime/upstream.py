@@ -21,6 +21,7 @@ from proxy.core.reasons import Reason
 from proxy.core.report import Latency
 from proxy.net.contexts import SslMode, client_context
 from proxy.net.dial import Address, DialOptions, TlsOptions, adopt, connect, exchange
+from proxy.net.gate import Gate
 from proxy.postgres.protocol import fingerprint, messages
 from proxy.postgres.protocol.cert_hash import server_end_point
 from proxy.postgres.protocol.client_login import Credentials
@@ -58,6 +59,7 @@ class Upstream:
         route: str,
     ) -> None:
         self.options = options
+        self.gate = Gate()
         self._events = events
         self._rng = rng
         self._route = route
@@ -68,13 +70,14 @@ class Upstream:
         self._not_before_s = 0.0
         self._recovered = asyncio.Event()
         self.down_since_s: float | None = None
-        self.spoke_s = float("-inf")  # when the server last let somebody in, or refused it
+        self.spoke_s = float("-inf")  # the gate's clock, when the server last answered a login
         self.last_error = ""
         self.full_wire = b""  # the server's own words while it takes no more connections
         self.pooler_seen = False
         self.last_reason: Reason | None = None
         self.latency = Latency()  # the route's
         self.opens = self.failures = 0
+        self.opening = 0  # tries under way
         self._words: dict[bytes, bytes] = {}
         self._derived = KeyCache(DERIVED_MAX)  # the server's salt stays the same
 
@@ -84,11 +87,15 @@ class Upstream:
         return self.down_since_s is None
 
     async def open(self, wanted: Wanted) -> Link:
-        """A new link, logged in; one try, to be made when `gate` has let it pass.
+        """A new link, logged in; one try, to be made when `let_pass` has returned.
 
-        Raises UpstreamUnavailable (try again: the gate has the pause) and UpstreamRefused.
+        Raises UpstreamUnavailable (try again: `let_pass` has the pause) and UpstreamRefused.
         """
         async with self._turns:
+            epoch = self.gate.epoch
+            if self.gate.is_shut:
+                raise UpstreamUnavailable("an operator has paused the route", Reason.PAUSED)
+            self.opening += 1
             try:
                 link = await self._first_host(wanted)
             except UpstreamUnavailable as error:
@@ -97,22 +104,39 @@ class Upstream:
             except UpstreamRefused:
                 self._succeeded()  # it is there, and it has spoken
                 raise
+            finally:
+                self.opening -= 1
+                self.gate.link_gone()
         self._succeeded()
+        if epoch != self.gate.epoch:
+            link.stale = Reason.RECONNECT
         return link
 
-    async def gate(self) -> None:
-        """Wait for the pause of the back-off, or for another's success; then for the pace."""
+    async def let_pass(self) -> None:
+        """Wait until the gate is open, for the pause of the back-off or another's success, and for
+        the pace.
+        """
+        while True:
+            await self.gate.opened()
+            await self._back_off()
+            await self._paced()
+            if not self.gate.is_shut:
+                return
+
+    async def _paced(self) -> None:
+        while True:  # others may take the token that was waited for
+            if self._rate.take(self._loop.time()):
+                return
+            await asyncio.sleep(self._rate.wait_s(self._loop.time()))
+
+    async def _back_off(self) -> None:
         while (pause_s := self._not_before_s - self._loop.time()) > 0:
             self._recovered.clear()
             try:
                 async with asyncio.timeout(pause_s):
                     await self._recovered.wait()
             except TimeoutError:
-                break
-        while True:  # others may take the token that was waited for
-            if self._rate.take(self._loop.time()):
                 return
-            await asyncio.sleep(self._rate.wait_s(self._loop.time()))
 
     def _failed(self, error: UpstreamUnavailable) -> None:
         now_s = self._loop.time()
@@ -141,13 +165,19 @@ class Upstream:
         self._not_before_s = 0.0
         self.full_wire = b""
         self.last_error = ""
-        self.spoke_s = self._loop.time()
+        self.spoke_s = self.gate.clock_s()
         self._recovered.set()
         if self.down_since_s is not None:
             away_s = self._loop.time() - self.down_since_s
             self.down_since_s = None
             self.latency.outage.observe(away_s)
             self._events("upstream_up", route=self._route, away_s=round(away_s, 3))
+
+    def hurry(self) -> None:
+        """What was known of it is old: try again at once."""
+        self._backoff.reset()
+        self._not_before_s = 0.0
+        self._recovered.set()
 
     # -- one try
 
@@ -214,7 +244,7 @@ class Upstream:
                 f"{host.address} did not finish the login within {options.connect_timeout_s:g} s",
                 Reason.UPSTREAM_SILENT,
             ) from None
-        link.host, link.over_tls = host, over_tls
+        link.host, link.over_tls, link.options = host, over_tls, options
         link.startup = wanted.startup
         link.opened_s = link.used_s = self._loop.time()
         self.opens += 1

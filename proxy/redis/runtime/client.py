@@ -452,6 +452,13 @@ class ClientConnection(ClientStream):
         self.pause("ending")
 
     @property
+    def may_leave(self) -> bool:
+        """It can be told to leave: nothing that its next commands belong to would be lost."""
+        if self._leaving or self._last is not None or self.closed:
+            return False
+        return self.exclusive is None or not self.exclusive.in_transaction
+
+    @property
     def _owes(self) -> bool:
         waits = self.reads is not None and self.reads.waiting > 0
         owed = self.exclusive is not None and self.exclusive.owes

@@ -18,7 +18,7 @@ from proxy.redis.protocol.restore import introduce, restore
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.blocking import block_s, with_remaining
 from proxy.redis.runtime.guard import Guard
-from proxy.redis.runtime.options import Replay
+from proxy.redis.runtime.options import Replay, RouteOptions
 from proxy.redis.runtime.upstream import UpstreamLink
 
 if TYPE_CHECKING:
@@ -102,12 +102,15 @@ class ExclusiveSession:
         self.state = ExclusiveState()
         self.link: ExclusiveLink | None = None
         self.reply_hold_bytes = client.route.options.limits.reply_hold_bytes
-        self._options = client.route.options
         self._loop = client.route.loop
         self.heard_s = 0.0
         self._stream_head = b""
         self._stream_shown = False
         self._queue_guard: Guard | None = None  # of the writes queued since MULTI
+
+    @property
+    def _options(self) -> RouteOptions:
+        return self.client.route.options
 
     # -- beginning ---------------------------------------------------------------------------
 
@@ -160,6 +163,11 @@ class ExclusiveSession:
     def owes(self) -> bool:
         """The client is owed a reply."""
         return any(entry.sort is not Sort.OWN for entry in self.state.expected)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Between MULTI or WATCH and EXEC."""
+        return self.state.multi or self.state.watching
 
     @property
     def is_blocked(self) -> bool:
@@ -295,6 +303,9 @@ class ExclusiveSession:
         link = self.link
         if link is None:
             return
+        if link.stale is not None:
+            self.leave_if_stale()
+            return
         if link.heard:
             link.heard = False
             self.heard_s = now_s
@@ -309,6 +320,20 @@ class ExclusiveSession:
             self.state.own(_PING)
             self.state.expected[-1].deadline_s = now_s + self._options.command_timeout_s
             link.write(_PING)
+
+    # -- leaving a link in peace -------------------------------------------------------------
+
+    def leave_if_stale(self) -> None:
+        """Goes over to another link if this one is to be left and nothing would be lost."""
+        link, state = self.link, self.state
+        if link is None or link.stale is None or state.expected:
+            return
+        redirects = any(b"REDIRECT" in kept for kept in state.kept.values())
+        if state.multi or state.watching or state.opaque or redirects:
+            return
+        self.link, link.owner = None, None
+        link.close()
+        self._carry_on([])
 
     # -- loss --------------------------------------------------------------------------------
 

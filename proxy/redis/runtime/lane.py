@@ -18,7 +18,7 @@ from proxy.redis.protocol.verdict import Kind, Transient, transient
 from proxy.redis.runtime.batch import NEVER_S, Batch
 from proxy.redis.runtime.hold import HoldQueue, answer_down
 from proxy.redis.runtime.link import DataLink
-from proxy.redis.runtime.options import Replay
+from proxy.redis.runtime.options import Replay, RouteOptions
 from proxy.redis.runtime.upstream import open_link
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ class Lane:
         self.route = route = partition.route
         self._partition = partition
         self.bulk = bulk
-        self.options = route.options
         self.identity = identity
         self.label = label
         self.link: DataLink | None = None
@@ -79,6 +78,11 @@ class Lane:
         self._lost_s: float | None = None  # since when clients miss the link
         self._told: set[int] = set()  # ... those of them who were answered an error for it
         self.why_away = "the upstream is not connected"
+
+    @property
+    def options(self) -> RouteOptions:
+        """The route's, as of now."""
+        return self.route.options
 
     # -- the hot path ------------------------------------------------------------------------
 
@@ -130,6 +134,7 @@ class Lane:
         room = self._inflight_commands_max - link.inflight_commands
         space = self._inflight_bytes_max - link.inflight_bytes
         if link.write_paused or room <= 0 or space <= 0:
+            self._leave_if_stale()
             return
         batches = self.queue.take(room, space)
         if batches:
@@ -148,7 +153,7 @@ class Lane:
         return future
 
     def _dial(self) -> None:
-        if self._dialling is None and self.link is None:
+        if self._dialling is None and self.link is None and not self.route.gate.is_shut:
             try:
                 self._dialling = self.route.tasks.start(self._connect(), f"dial {self.label}")
             except LimitExceeded as error:
@@ -162,14 +167,15 @@ class Lane:
     async def _connect(self) -> None:
         """Dials until there is a link, a refusal, or nobody left who needs one."""
         try:
-            while self._needed and self.link is None:
+            while self._needed and self.link is None and not self.route.gate.is_shut:
                 await asyncio.sleep(self._backoff.next_delay_s(self.route.rng))
                 await self.route.dial_permit()
                 try:
                     await self._connect_once()
                 except UpstreamUnavailable as error:
-                    self.why_away = str(error)
-                    self.route.dial_failed(self.label, error)
+                    if error.reason is not Reason.RECONNECT:
+                        self.why_away = str(error)
+                        self.route.dial_failed(self.label, error)
                 except ProxyError as error:
                     self._refused(error)
                     return
@@ -183,6 +189,7 @@ class Lane:
         limit = self.options.limits.reply_hold_bytes
         link = await open_link(DataLink(self.identity, self, limit), self.route)
         self.link = link
+        self._inflight_commands_max = self.options.limits.link_inflight_commands_max
         self.greeting = link.greeting
         self._partition.authenticated = link.greeting.authenticated
         self._backoff.reset()
@@ -238,6 +245,32 @@ class Lane:
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
+
+    # -- leaving a link in peace -------------------------------------------------------------
+
+    def leave_link(self) -> None:
+        """The link is stale: it is left as soon as nothing is in flight on it."""
+        self._backoff.reset()
+        self._inflight_commands_max = 0  # nothing more for this one
+        self._leave_if_stale()
+
+    def _leave_if_stale(self) -> None:
+        link = self.link
+        if link is None or link.stale is None or link.inflight:
+            return
+        self.link = None
+        self.queue.set_due(self._loop.time() + self.options.hold_s)
+        link.close()
+        if self._needed:
+            self._dial()
+
+    def go_on(self) -> None:
+        """The gate was opened: the time of what waits begins now."""
+        self._backoff.reset()
+        if self.link is None:
+            self.queue.set_due(self._loop.time() + self.options.hold_s)
+            if self._needed:
+                self._dial()
 
     # -- loss --------------------------------------------------------------------------------
 
@@ -370,7 +403,8 @@ class Lane:
 
     def sweep(self, now_s: float) -> None:
         """Once every tenth of a second: deadlines, pings, idle ends."""
-        for batch in self.queue.expired(now_s) if self.link is None else ():
+        waits = self.link is None and not self.route.gate.is_shut
+        for batch in self.queue.expired(now_s) if waits else ():
             self.route.counters.not_executed += batch.left
             why = f"{self.why_away}; waited {self.options.hold_s:g} s for a link"
             self._answer_down(batch, why, Reason.HOLD_TIMEOUT)
@@ -379,6 +413,7 @@ class Lane:
             retired.close()
         if self.link is not None:
             self._sweep_link(self.link, now_s)
+        self._leave_if_stale()
 
     def _sweep_link(self, link: DataLink, now_s: float) -> None:
         if link.heard:

@@ -78,6 +78,20 @@ class Partition:
         if self.tracker is not None:
             self.tracker.tick(now_s)
 
+    def leave_links(self) -> None:
+        """Every link is left as soon as nothing is in flight on it; the cache goes at once."""
+        for lane in self._lanes.values():
+            lane.leave_link()
+        if self.tracker is not None:
+            self.tracker.leave_link()
+
+    def go_on(self) -> None:
+        """The gate was opened."""
+        for lane in self._lanes.values():
+            lane.go_on()
+        if self.tracker is not None and self.clients:
+            self.tracker.open()
+
     @property
     def is_idle(self) -> bool:
         """Nothing to keep the partition for."""

@@ -13,6 +13,7 @@ from proxy.core.reasons import Reason
 from proxy.redis.protocol.login import LinkIdentity, handshake, judge
 from proxy.redis.protocol.values import encode_command
 from proxy.redis.runtime.exclusive import ExclusiveLink
+from proxy.redis.runtime.options import RouteOptions
 from proxy.redis.runtime.upstream import open_link
 
 if TYPE_CHECKING:
@@ -27,17 +28,30 @@ class ExclusivePool:
 
     def __init__(self, route: "RedisRoute") -> None:
         self._route = route
-        self._options = route.options
         self._parked: dict[LinkIdentity, list[tuple[ExclusiveLink, float]]] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._replenishing: set[LinkIdentity] = set()
         self.total = 0
 
+    @property
+    def _options(self) -> RouteOptions:
+        return self._route.options
+
     async def take(self, identity: LinkIdentity) -> ExclusiveLink:
-        """A link that is `identity` and nobody's, within the hold time.
+        """A link that is `identity` and nobody's, within the hold time (the gate being open).
 
         Raises UpstreamUnavailable (the time is over), UpstreamRefused.
         """
+        gate = self._route.gate
+        while True:
+            await gate.opened()
+            try:
+                return await self._take(identity)
+            except UpstreamUnavailable:
+                if not gate.is_shut:
+                    raise
+
+    async def _take(self, identity: LinkIdentity) -> ExclusiveLink:
         backoff = self._options.backoff()
         why = "the upstream is not connected"
         try:
@@ -65,7 +79,8 @@ class ExclusivePool:
 
     def _replenish(self, identity: LinkIdentity) -> None:
         """Who needs one exclusive link mostly needs the next soon: no dial shall delay it."""
-        if identity in self._replenishing or self.total >= self._options.limits.exclusive_links_max:
+        full = self.total >= self._options.limits.exclusive_links_max
+        if identity in self._replenishing or full or self._route.gate.is_shut:
             return
         try:
             self._route.tasks.start(self._make_ready(identity), "dial an exclusive link ahead")
@@ -108,7 +123,8 @@ class ExclusivePool:
             await self._route.dial_permit()
             await open_link(link, self._route)
         except ProxyError as error:
-            self._route.dial_failed("exclusive", error)
+            if error.reason is not Reason.RECONNECT:
+                self._route.dial_failed("exclusive", error)
             raise
         finally:
             if not link.is_open:
@@ -157,7 +173,7 @@ class ExclusivePool:
         link.owner = None
         parked = self._parked.setdefault(link.identity, [])
         full = len(parked) >= self._options.limits.exclusive_idle_max and not self._waiting
-        if not link.is_open or full or self._route.stopping:
+        if not link.is_open or full or self._route.stopping or link.stale is not None:
             link.close()
             return
         try:
@@ -174,6 +190,9 @@ class ExclusivePool:
 
     def park(self, link: ExclusiveLink) -> None:
         """Keeps a clean link for the next who needs one of its identity."""
+        if link.stale is not None:
+            link.close()
+            return
         now_s = asyncio.get_running_loop().time()
         self._parked.setdefault(link.identity, []).append((link, now_s))
 

@@ -47,8 +47,10 @@ def report(route: RedisRoute, full_keys: bool = False) -> RedisReport:
 
 
 def _state(route: RedisRoute) -> str:
-    if route.stopping:
+    if route.draining:
         return "draining"
+    if route.gate.is_shut:
+        return "paused"
     if not route.is_upstream_up:
         return "away"
     return "up" if route.counters.links_opened else "idle"

@@ -4,7 +4,6 @@ The service mounts listeners on `client_protocol()`. Everything here runs in one
 """
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from proxy.core.events import Events
 from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
 from proxy.core.report import Latency
+from proxy.net.gate import Gate
 from proxy.net.tasks import TaskSet
 from proxy.net.tls import PumpOptions, TlsPump
 from proxy.redis.protocol import say
@@ -24,6 +24,7 @@ from proxy.redis.protocol.insight import shapes
 from proxy.redis.protocol.login import Credential
 from proxy.redis.protocol.partitions import Partitions
 from proxy.redis.protocol.values import decode, encode_command
+from proxy.redis.runtime import control
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.client import ClientConnection
 from proxy.redis.runtime.lane import Lane
@@ -74,6 +75,7 @@ class RedisRoute:
         self, options: RouteOptions, events: Events, rng: random.Random | None = None
     ) -> None:
         self.options = options
+        self.gate = Gate()
         self.events = events
         self.rng = rng or random.Random()  # chance enters here
         self.loop = asyncio.get_event_loop()
@@ -87,7 +89,7 @@ class RedisRoute:
         self.pool = ExclusivePool(self)
         self.clients: dict[int, ClientConnection] = {}
         self.links: set[UpstreamLink] = set()  # every connection to the upstream
-        self.stopping = False
+        self.draining = self.stopping = False
         self.caches: Partitions | None = None
         if options.cache is not None:
             self.caches = Partitions(options.cache, self.rng.random)
@@ -99,7 +101,6 @@ class RedisRoute:
         self._learning = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._away_since_s: float | None = None
-        self._emptied: asyncio.Event | None = None  # while draining
 
     # -- life --------------------------------------------------------------------------------
 
@@ -117,14 +118,8 @@ class RedisRoute:
 
     async def stop(self, drain_s: float) -> None:
         """Lets clients finish what is in flight, for at most `drain_s`, and ends everything."""
+        await control.drain(self, drain_s)
         self.stopping = True
-        for client in list(self.clients.values()):
-            client.leave()
-            client.flush()
-        self._emptied = asyncio.Event()
-        if self.clients:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), drain_s)
         for client in list(self.clients.values()):
             client.close_for(Reason.SHUTDOWN)
         self._tell_cache_use()
@@ -184,6 +179,8 @@ class RedisRoute:
                 client.exclusive.sweep(now_s)
         if not self.stopping:
             self.pool.sweep(now_s)
+        if self.gate.is_shut and not self.links:
+            self.gate.link_gone()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
     # -- clients -----------------------------------------------------------------------------
@@ -201,20 +198,20 @@ class RedisRoute:
             self.counters.clients_refused += 1
             self.count_error(Reason.SHUTDOWN if self.stopping else Reason.TOO_MANY_CLIENTS)
             return say.TOO_MANY_CLIENTS
+        if self.gate.shut_for is Reason.KILLED:
+            return say.upstream_down("an operator of Backstay has stopped this route until RESUME")
         return None
 
     def client_gone(self, client: ClientConnection) -> None:
         """Counts a client out."""
         self.clients.pop(client.id, None)
         self.counters.clients = len(self.clients)
-        if not self.clients and self._emptied is not None:
-            self._emptied.set()
 
     def client_closed_for(self, client: ClientConnection, reason: Reason) -> None:
         """A client is being closed by us."""
         if reason is Reason.CLIENT_TOO_SLOW:
             self.counters.clients_too_slow += 1
-        if reason not in (Reason.CLIENT_CLOSED, Reason.SHUTDOWN):
+        if reason not in (Reason.CLIENT_CLOSED, Reason.SHUTDOWN, Reason.KILLED):
             self.events(
                 "redis_client_closed", level="warning", route=self.options.name,
                 reason=reason, client=client.id,

@@ -101,12 +101,16 @@ async def _greeting(
 
 async def _ready(lane: "Lane", route: "RedisRoute") -> Greeting:
     hold_s = route.options.hold_s
-    try:
-        async with asyncio.timeout(hold_s):
-            return await lane.ready()
-    except TimeoutError:
+    while True:
+        await route.gate.opened()
+        try:
+            async with asyncio.timeout(hold_s):
+                return await lane.ready()
+        except TimeoutError:
+            if route.gate.is_shut:
+                continue
         text = f"{lane.why_away}; waited {hold_s:g} s for a link"
-        raise UpstreamUnavailable(text, Reason.HOLD_TIMEOUT) from None
+        raise UpstreamUnavailable(text, Reason.HOLD_TIMEOUT)
 
 
 def _hello(client: "ClientConnection", data: bytes, args: list[bytes]) -> None:

@@ -117,7 +117,9 @@ class Tracker:
     def open(self) -> None:
         """Dials, if there is no link and tracking was not refused."""
         self.wanted = True
-        if self.link is None and self._dialling is None and self.cache.phase is not Phase.REFUSED:
+        if self._route.gate.is_shut:
+            self._settle()  # reads take the data lane, and wait there
+        elif self.link is None and self._dialling is None and self.cache.phase is not Phase.REFUSED:
             try:
                 self._dialling = self._route.tasks.start(self._connect(), "dial tracking link")
             except ProxyError:
@@ -133,6 +135,13 @@ class Tracker:
             self.link.close()
             self.link_lost(self.link)
 
+    def leave_link(self) -> None:
+        """Another link is wanted: what waits on this one is asked on the data link."""
+        self._backoff.reset()
+        if self.link is not None:
+            self.link.close()
+            self.link_lost(self.link)
+
     def wait_settled(self, client: "ClientConnection") -> bool:
         """True if the first attempt is on its way: the client is woken when it has ended."""
         if self.settled or self._dialling is None:
@@ -142,7 +151,7 @@ class Tracker:
 
     async def _connect(self) -> None:
         try:
-            while self.wanted and self.link is None:
+            while self.wanted and self.link is None and not self._route.gate.is_shut:
                 await asyncio.sleep(self._backoff.next_delay_s(self._route.rng))
                 await self._route.dial_permit()
                 if not await self._connect_once():
@@ -156,7 +165,8 @@ class Tracker:
         try:
             link = await open_link(TrackingLink(self.identity, self), self._route)
         except UpstreamUnavailable as error:
-            self._route.dial_failed("tracking", error)
+            if error.reason is not Reason.RECONNECT:
+                self._route.dial_failed("tracking", error)
             self._settle()
             return True
         except ProxyError as error:

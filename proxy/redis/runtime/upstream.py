@@ -38,6 +38,7 @@ class UpstreamLink(asyncio.Protocol):
         self.write_paused = False
         self.given_bytes = 0
         self.opened_s = 0.0  # the loop's time
+        self.stale: Reason | None = None  # why it is to be left when nothing is in flight
         self.lost_for: Reason | None = None
         self.lost_text = ""
         self.open_links: set[UpstreamLink] = set()  # the route's; set by `open_link`
@@ -195,10 +196,14 @@ class UpstreamLink(asyncio.Protocol):
 async def open_link(link: LinkT, route: "RedisRoute", name: bytes = b"") -> LinkT:
     """Dials and logs in. Raises UpstreamUnavailable, UpstreamRefused; the link is then closed."""
     options = route.options
+    gate = route.gate
+    epoch = gate.epoch
     link.open_links = route.links
     started_s = perf_counter()
     dial = DialOptions(connect_timeout_s=options.connect_timeout_s, keepalive=options.keepalive)
     try:
+        if gate.is_shut:
+            raise UpstreamUnavailable("an operator has paused the route", Reason.RECONNECT)
         async with asyncio.timeout(options.connect_timeout_s):
             sock = await connect(options.address, dial)
             await adopt(sock, lambda: link, options.tls)
@@ -211,5 +216,8 @@ async def open_link(link: LinkT, route: "RedisRoute", name: bytes = b"") -> Link
     except BaseException:
         link.abort(Reason.UPSTREAM_REFUSED, "login failed")
         raise
+    if gate.is_shut or epoch != gate.epoch:
+        link.close()  # to what is no longer wanted: the caller tries again, when it may
+        raise UpstreamUnavailable("the upstream's links are being replaced", Reason.RECONNECT)
     route.latency.connect.observe(perf_counter() - started_s)
     return link

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from proxy.core.errors import ConfigError
 from proxy.net.keepalive import Keepalive
 from proxy.net.listen import (
+    Listener,
     ListenOptions,
     inherited_sockets,
     is_local,
@@ -131,10 +133,56 @@ async def test_unknown_host() -> None:
 async def test_workers_share_a_port() -> None:
     options = ListenOptions(reuse_port=True)
     first = await listen("127.0.0.1:0", Recorder, options)
-    second = await listen(f"127.0.0.1:{first.port}", Recorder, options)
+    spec = f"127.0.0.1:{first.port}"
+    with pytest.raises(ConfigError, match="Address already in use"):
+        await listen(spec, Recorder, options)  # not by mistake
+    second = await listen(spec, Recorder, replace(options, replace=True))
     assert second.port == first.port
     first.close()
     second.close()
+
+
+async def test_a_unix_socket_changes_hands(tmp_path: Path) -> None:
+    """Who connects reaches one or the other, and the old one leaves the new one's file alone."""
+    path = str(tmp_path / "s")
+    made: list[Accepted] = []
+    old = await listen(path, Recorder, ListenOptions())
+    options = ListenOptions(replace=True, unix_mode=0o660)
+    waiting = Listener(await open_sockets(path, options), lambda: Accepted(made))
+    assert waiting.addresses == [path]
+    dial(path)
+    assert not made
+    await waiting.start(options)
+    dial(path)
+    await accepted(made)
+    old.close()
+    assert os.listdir(tmp_path) == ["s"]
+    assert mode_of(path) == 0o660
+    dial(path)
+    await accepted(made)
+    waiting.close()
+    assert not os.listdir(tmp_path)
+
+
+async def test_what_never_started_leaves_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    old = await listen(path, Recorder, ListenOptions())
+    for spec in (path, str(tmp_path / "other"), "127.0.0.1:0"):
+        options = ListenOptions(replace=True)
+        Listener(await open_sockets(spec, options), Recorder).close()
+    assert os.listdir(tmp_path) == ["s"]
+    old.close()
+
+
+async def test_a_listener_serves_another_route() -> None:
+    first: list[Accepted] = []
+    second: list[Accepted] = []
+    listener = await listen("127.0.0.1:0", lambda: Accepted(first), ListenOptions())
+    listener.retarget(lambda: Accepted(second))
+    dial(listener.addresses[0])
+    await accepted(second)
+    assert not first
+    listener.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="options are inherited from the listener")
