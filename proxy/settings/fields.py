@@ -102,6 +102,12 @@ def _name(value: object) -> object:
     raise ValueError("expected a name: 1 to 63 letters, digits, _ . or -")
 
 
+def _host_name(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", value):
+        return value.lower().rstrip(".")
+    raise ValueError("expected a host name, without a port")
+
+
 def _sqlstate(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"[0-9A-Z]{5}", value):
         return value
@@ -131,6 +137,7 @@ def _pattern(value: object) -> object:
 
 
 Name = Annotated[str, BeforeValidator(_name)]
+HostName = Annotated[str, BeforeValidator(_host_name)]
 SqlState = Annotated[str, BeforeValidator(_sqlstate)]
 File = Annotated[Path, BeforeValidator(_file)]
 Secret = Annotated[SecretStr, BeforeValidator(_text)]

@@ -126,7 +126,8 @@ def _read_secret(file: Path) -> str:
 
 
 class _SecretFiles:
-    """Puts what `upstream_file`, `password_file` and `users_file` hold where it belongs."""
+    """Puts what `upstream_file`, `password_file`, `users_file` and `token_file` hold where it
+    belongs."""
 
     def __init__(self, document: Document, directory: Path, env: Mapping[str, str]) -> None:
         self._document = document
@@ -145,6 +146,9 @@ class _SecretFiles:
                 self._fill(route, (kind, index), "password")
                 if isinstance(auth := route.get("auth"), dict):
                     self._fill(auth, (kind, index, "auth"), "users")
+        admin = data.get("admin") if isinstance(data, dict) else None
+        if isinstance(admin, dict):
+            self._fill(admin, ("admin",), "token")
 
     def _fill(self, section: dict[str, object], path: SettingPath, name: str) -> None:
         file = section.get(f"{name}_file")

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -20,6 +21,7 @@ from pydantic import (
 from proxy.settings.fields import (
     AdminListen,
     File,
+    HostName,
     Name,
     Number,
     Pattern,
@@ -41,6 +43,7 @@ from proxy.settings.urls import PostgresUpstream, RedisUpstream
 DAY_S = 86_400
 ROUTES_MAX = 64
 USERS_MAX = 10_000
+TOKEN_CHARS_MIN = 16
 
 
 class Section(BaseModel):
@@ -426,6 +429,30 @@ class Admin(Section):
         reloadable=False,
         validate_default=True,
     )
+    token: Secret | None = setting(
+        None,
+        "What `Authorization: Bearer …` must hold to change something (pause, reload, kill) or to "
+        "see Redis keys in full, 16 characters at least. Without it the admin port only reads.",
+        reloadable=False,
+    )
+    token_file: File | None = setting(
+        None, "A file that holds `token`, instead of it.", reloadable=False
+    )
+    hosts: tuple[HostName, ...] = setting(
+        (),
+        "Names in the Host header that are answered, besides localhost, IP addresses and the names "
+        "in `listen`: such as that of a Kubernetes service. Others are refused, so that no web "
+        "page can reach the port by a name it controls.",
+        reloadable=False,
+        max_length=100,
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _long_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < TOKEN_CHARS_MIN:
+            raise ValueError(f"expected at least {TOKEN_CHARS_MIN} characters")
+        return token
 
 
 class Log(Section):
