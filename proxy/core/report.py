@@ -81,6 +81,7 @@ class PostgresReport:
     clients_max: int = 0
     waiting: int = 0
     waiting_max: int = 0
+    pooler: bool = first(False)  # the upstream is a pooler, not PostgreSQL itself
     pools: list[PoolReport] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     losses: dict[str, int] = field(default_factory=dict)  # Reason → links lost

@@ -128,7 +128,7 @@ def _of_postgres(route: PostgresReport) -> Iterator[Finding]:
                 "Raise pool.size (and the server's max_connections), or have the application"
                 " keep fewer connections open: a session keeps its link.",
             )
-    if route.counts.get("upstream_is_pooler"):
+    if route.pooler:
         yield Finding(
             INFO,
             route.name,

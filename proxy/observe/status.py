@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from proxy.core.histogram import BOUNDS_S, Histogram
-from proxy.core.report import Report
+from proxy.core.report import PostgresReport, RedisReport, Report
 from proxy.observe.findings import CRITICAL, WARNING, findings
 
 QUANTILES = {"p50_s": 0.5, "p90_s": 0.9, "p99_s": 0.99}
@@ -24,7 +24,7 @@ def status(report: Report, now_s: float) -> dict[str, Any]:
         "uptime_s": max(0.0, now_s - min(started_s)) if started_s else 0.0,
         "bounds_s": list(BOUNDS_S),
         "well": not troubles,
-        "summary": troubles[0].sentence if troubles else "All is well.",
+        "summary": f"{troubles[0].sentence}." if troubles else "All is well.",
         "findings": [plain(finding) for finding in found],
         "saved": saved(report),
     }
@@ -32,7 +32,7 @@ def status(report: Report, now_s: float) -> dict[str, Any]:
 
 def saved(report: Report) -> dict[str, int]:
     """What the applications were spared."""
-    routes = [*report.postgres, *report.redis]
+    routes: list[PostgresReport | RedisReport] = [*report.postgres, *report.redis]
     caches = [redis.cache for redis in report.redis]
     return {
         "drops_absorbed": sum(route.counts.get("absorbed", 0) for route in routes),

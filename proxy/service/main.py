@@ -24,6 +24,7 @@ from proxy.core.operator import Outcome
 from proxy.core.reasons import Reason
 from proxy.net.allocator import keep_freed_memory
 from proxy.observe import log
+from proxy.service.admin import open_admin
 from proxy.service.operator import Hands, LocalOperator
 from proxy.service.report import Meter, fan_out, report
 from proxy.service.routes import Routes, unreachable
@@ -106,16 +107,25 @@ async def _serve(current: Current, require_upstream: bool) -> int:
     _on_signals(stop, now)
     operator = LocalOperator(Hands(partial(report, routes, meter, tuple), current.reload, stop.set))
     loop.add_signal_handler(signal.SIGHUP, operator.reload)
-    await routes.start()
+    admin = await open_admin(settings.admin, operator, events)
+    try:
+        await routes.start()
+    except BaseException:
+        if admin is not None:
+            await admin.stop()
+        raise
     meter.start()
     meter.state = "ready"
-    events("started", listeners=routes.addresses)
+    listeners = [*routes.addresses, *(admin.addresses if admin is not None else ())]
+    events("started", listeners=listeners)
     try:
         await stop.wait()
         meter.state = "draining"
         events("draining", drain_s=current.settings.drain_s)
     finally:
         await _stop(routes, current.settings.drain_s, now)
+        if admin is not None:
+            await admin.stop()
         meter.stop()
     events("stopped")
     return 0

@@ -30,6 +30,7 @@ def report(route: PostgresRoute) -> PostgresReport:
         clients_max=options.pool.clients,
         waiting=route.hold.count,
         waiting_max=route.hold.limit,
+        pooler=upstream.pooler_seen,
         pools=_pools(route, now_s),
         counts=_counts(route),
         losses={str(reason): count for reason, count in route.losses.items()},
