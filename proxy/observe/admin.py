@@ -179,6 +179,7 @@ def failure(status: int, text: str) -> web.Response:
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "Backstay"
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
 
