@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from proxy.settings import model
+from proxy.settings.changes import restart_needed
 from proxy.settings.fields import ListenAddress
 from proxy.settings.model import (
     LinkKeepalive,
@@ -16,7 +17,6 @@ from proxy.settings.model import (
     RedisRoute,
     Section,
     Settings,
-    restart_needed,
 )
 
 DESIGN_DEFAULTS: dict[str, Any] = {
