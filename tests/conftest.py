@@ -13,7 +13,12 @@ import uvloop
 from proxy.postgres.protocol import framing
 
 # fix_cutter first: the others import it, and pytest rewrites only what is not imported yet.
-pytest_plugins = ["tests.fix_cutter", "tests.fix_servers", "tests.fix_backstay"]
+pytest_plugins = [
+    "tests.fix_cutter",
+    "tests.fix_servers",
+    "tests.fix_backstay",
+    "tests.fix_bouncer",
+]
 
 if os.environ.get("BACKSTAY_EXPECT") == "compiled":
     assert framing.COMPILED, f"{framing.__file__} is not compiled"

@@ -37,7 +37,7 @@ def backstay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
 def test_help_lists_what_exists(backstay: Callable[..., Result]) -> None:
     result = backstay("--help")
     assert result.exit_code == 0
-    for name in ("run", "check-config", "schema"):
+    for name in ("run", "check-config", "diagnose", "schema", "status", "top"):
         assert f"\n  {name} " in result.stdout
     assert "_options" not in result.stdout
 

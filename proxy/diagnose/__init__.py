@@ -1,0 +1,1 @@
+"""`backstay diagnose`: connect as the application would, measure, and say what to change."""

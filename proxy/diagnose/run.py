@@ -1,0 +1,192 @@
+"""Diagnosing all targets: each in a thread of its own, directly and through Backstay."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import psycopg
+import redis
+
+from proxy.diagnose import idle, postgres_link, redis_facts, redis_link
+from proxy.diagnose.facts import Failure, IdleFacts, PostgresFacts, ProxyFacts, RedisFacts
+from proxy.diagnose.finding import Finding, Level, ranked
+from proxy.diagnose.idle_links import PostgresIdle, RedisIdle
+from proxy.diagnose.idle_rules import idle_findings
+from proxy.diagnose.path_rules import failed, proxy_rules
+from proxy.diagnose.postgres_facts import QUERY_S_MAX, gather, look_for_pooler
+from proxy.diagnose.postgres_link import CannotConnect, Connection, TooLate, bounded
+from proxy.diagnose.postgres_rules import postgres_findings
+from proxy.diagnose.reach import Unreachable, Way, look_at_tls, reach
+from proxy.diagnose.redis_rules import redis_findings
+from proxy.diagnose.sampling import latencies
+from proxy.diagnose.targets import (
+    PostgresTarget,
+    RedisTarget,
+    Target,
+    postgres_place,
+    redis_place,
+)
+from proxy.diagnose.threads import side_by_side
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """All about one target."""
+
+    target: Target
+    reached: bool = False
+    """A TCP connection (or one to the Unix socket) was accepted."""
+    served: bool = False
+    """A login succeeded and a query was answered."""
+    facts: PostgresFacts | RedisFacts = field(default_factory=PostgresFacts)
+    proxy: ProxyFacts | None = None
+    idle: IdleFacts | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+def diagnose(targets: Sequence[Target], idle_s: float = 0.0) -> list[Diagnosis]:
+    """One diagnosis for each target, in their order. `idle_s`: of the idle probe, 0: without."""
+    return side_by_side([partial(_one, target, idle_s) for target in targets])
+
+
+def _one(target: Target, idle_s: float) -> Diagnosis:
+    found = Diagnosis(target)
+    if isinstance(target, RedisTarget):
+        found.facts = RedisFacts()
+    try:
+        way = reach(target.place, target.timeout_s)
+        found.reached = True
+        if not target.place.path and (isinstance(target, PostgresTarget) or target.upstream.tls):
+            found.facts.tls = look_at_tls(
+                target.place, way.address, target.tls_wish, target.timeout_s
+            )
+        if isinstance(target, PostgresTarget):
+            findings = _postgres(target, way, found)
+        else:
+            findings = _redis(target, way, found)
+        if idle_s > 0:
+            findings += _idle(target, way, found, idle_s)
+    except (Unreachable, CannotConnect) as error:
+        findings = [failed(target, error.failure)]
+    except TooLate:
+        late = Failure("query", "timeout", "the server took the login and does not answer", 0.0)
+        findings = [failed(target, late)]
+    except (psycopg.Error, redis.RedisError) as error:
+        ended = Failure("query", "closed", f"the link ended in a query: {type(error).__name__}")
+        findings = [failed(target, ended)]
+    found.findings = ranked(findings)
+    return found
+
+
+# ---- PostgreSQL ---------------------------------------------------------------------------------
+
+
+def _postgres(target: PostgresTarget, way: Way, found: Diagnosis) -> list[Finding]:
+    facts = found.facts
+    assert isinstance(facts, PostgresFacts)
+    connection, facts.connect = postgres_link.connect(target.upstream, way, target.timeout_s)
+    with contextlib.closing(connection):
+        gather(connection, facts)
+        found.served = True
+        facts.pooler = look_for_pooler(
+            lambda: postgres_link.connect(target.upstream, way, target.timeout_s)[0]
+        )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(bounded(connection, 2 * QUERY_S_MAX))
+            asks = [partial(_select_one, connection)]
+            proxied = _postgres_proxied(target, stack, found)
+            if proxied is not None:
+                asks.append(partial(_select_one, proxied))
+            taken = latencies(asks)
+    facts.latency = taken[0]
+    if len(taken) == 2 and found.proxy is not None:
+        found.proxy = ProxyFacts(found.proxy.connect, taken[1])
+    return [
+        *postgres_findings(target, facts),
+        *proxy_rules(target, (facts.connect, facts.latency), found.proxy),
+    ]
+
+
+def _select_one(connection: Connection) -> None:
+    """As little of Python as possible around the round trip."""
+    result = connection.pgconn.exec_(b"SELECT 1")
+    if result.status != psycopg.pq.ExecStatus.TUPLES_OK:
+        raise psycopg.OperationalError("the link ended")
+
+
+def _postgres_proxied(
+    target: PostgresTarget, stack: contextlib.ExitStack, found: Diagnosis
+) -> Connection | None:
+    """A connection through Backstay, closed with the stack; None where there is none."""
+    if target.proxy is None:
+        return None
+    try:
+        way = reach(postgres_place(target.proxy.hosts[0]), target.timeout_s)
+        connection, times = postgres_link.connect(target.proxy, way, target.timeout_s)
+    except (Unreachable, CannotConnect) as error:
+        found.proxy = ProxyFacts(failure=error.failure)
+        return None
+    stack.enter_context(contextlib.closing(connection))
+    stack.enter_context(bounded(connection, 2 * QUERY_S_MAX))
+    found.proxy = ProxyFacts(times)
+    return connection
+
+
+# ---- Redis --------------------------------------------------------------------------------------
+
+
+def _redis(target: RedisTarget, way: Way, found: Diagnosis) -> list[Finding]:
+    facts = found.facts
+    assert isinstance(facts, RedisFacts)
+    client, facts.connect = redis_link.connect(target.upstream, way, target.timeout_s)
+    with contextlib.closing(client):
+        redis_facts.gather(client, target.upstream, facts)
+        found.served = True
+        asks: list[Callable[[], object]] = [client.ping]
+        with contextlib.ExitStack() as stack:
+            proxied = _redis_proxied(target, stack, found)
+            if proxied is not None:
+                asks.append(proxied.ping)
+            taken = latencies(asks)
+    facts.latency = taken[0]
+    if len(taken) == 2 and found.proxy is not None:
+        found.proxy = ProxyFacts(found.proxy.connect, taken[1])
+    return [
+        *redis_findings(target, facts),
+        *proxy_rules(target, (facts.connect, facts.latency), found.proxy),
+    ]
+
+
+def _redis_proxied(
+    target: RedisTarget, stack: contextlib.ExitStack, found: Diagnosis
+) -> redis_link.Client | None:
+    if target.proxy is None:
+        return None
+    try:
+        way = reach(redis_place(target.proxy), target.timeout_s)
+        client, times = redis_link.connect(target.proxy, way, target.timeout_s)
+    except (Unreachable, CannotConnect) as error:
+        found.proxy = ProxyFacts(failure=error.failure)
+        return None
+    stack.enter_context(contextlib.closing(client))
+    found.proxy = ProxyFacts(times)
+    return client
+
+
+# ---- idle links ---------------------------------------------------------------------------------
+
+
+def _idle(target: Target, way: Way, found: Diagnosis, until_s: float) -> list[Finding]:
+    def opened() -> idle.ProbeLink:
+        if isinstance(target, PostgresTarget):
+            return PostgresIdle(target, way)
+        return RedisIdle(target, way)
+
+    found.idle = idle.probe(opened, until_s)
+    return list(idle_findings(target, found.idle))
+
+
+def critical(diagnoses: Sequence[Diagnosis]) -> bool:
+    """Whether anything critical was found."""
+    return any(finding.level is Level.CRITICAL for found in diagnoses for finding in found.findings)
