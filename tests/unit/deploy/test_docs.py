@@ -3,7 +3,6 @@
 import ast
 import re
 import textwrap
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -90,6 +89,7 @@ def test_commands_exist(page: Path) -> None:
     assert set(re.findall(r"(?m)^make ([a-z]+)", code(page))) <= targets
 
 
+@cache
 def settings() -> set[str]:
     """`pool.size` and the like: the last two parts of every setting's path."""
     known = json_schema()
@@ -110,6 +110,7 @@ def test_settings_exist(page: Path) -> None:
     assert sorted(used - settings()) == []
 
 
+@cache
 def defaults() -> dict[str, set[str]]:
     """Every setting's own name to its defaults, as a page writes them (`30`, `64MiB`)."""
     found: dict[str, set[str]] = {}
@@ -143,16 +144,22 @@ def test_settings_shown_can_be_used(page: Path, tmp_path: Path) -> None:
 EVENTS = ROOT / "docs" / "log-events.md"
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
+@cache
+def calls() -> tuple[tuple[str, ast.Call], ...]:
     """(event, call) of every event that the code records under a name of its own."""
+    found = []
     for file in sorted((ROOT / "proxy").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
+        text = file.read_text()
+        for node in ast.walk(ast.parse(text)) if "vents(" in text else ():
             if not isinstance(node, ast.Call) or not node.args:
                 continue
-            name = ast.unparse(node.func).rpartition(".")[2]
+            name = (
+                node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+            )
             first = node.args[0]
             if name in ("events", "_events") and isinstance(first, ast.Constant):
-                yield str(first.value), node
+                found.append((str(first.value), node))
+    return tuple(found)
 
 
 def listed() -> dict[str, str]:

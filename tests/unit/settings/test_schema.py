@@ -33,6 +33,7 @@ def env(tmp_path: Path) -> dict[str, str]:
         "reports_url": "postgresql://reader@db3.internal/app?sslrootcert=system",
         "queue_url": "rediss://queue.internal:6379/0",
         "queue_users.yaml": "bob: p",
+        "backstay_admin_token": "0123456789abcdef",
         "redis_password": "p",
         "tls.crt": "-",
         "tls.key": "-",
