@@ -145,6 +145,8 @@ def _step(client: PgWire, step: object, messages: list[bytes]) -> bool:
                     if closed.rest or closed.reset:
                         raise
                     break
+                if [raw[:1] for raw in messages[-2:]] == [b"E", b"Z"]:
+                    return False  # no FATAL followed the error: the session has outlived it
                 if messages[-1][:1] == b"E" and wire.error_fields(messages[-1]).get("F") == OURS:
                     return wire.error_fields(messages[-1])["V"] == "FATAL"
     return True
@@ -183,6 +185,8 @@ class Judge:
         assert same < len(got), f"the answer lacks {len(self.direct) - same} messages"
         first = raw[same]
         wanted = self.direct[same : same + 1]
+        if first[:1] == b"Z" and wanted and wire.error_fields(wanted[0]).get("V") == "FATAL":
+            return "right, and outlives its end"
         assert first[:1] == b"E", f"message {same} is {first[:80]!r}, not {wanted!r}"
         fields = wire.error_fields(first)
         assert fields.get("F") == OURS, fields
