@@ -325,7 +325,7 @@ def _wounds(totals: tuple[int, int], direct: list[bytes], subject: Exchange) -> 
         (Direction.TO_SERVER, totals[1], sent),
     ):
         for number, place in enumerate(_places(total, sizes, rng)):
-            found.append(Wound(direction, place, cuts[(number + place) % 2]))
+            found.append(Wound(direction, place, cuts[number % 2]))
     return found
 
 

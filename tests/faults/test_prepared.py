@@ -7,7 +7,7 @@ import pytest
 
 from proxy.core.reasons import Reason
 from proxy.demo.cutter import Cut, Direction
-from proxy.postgres.runtime import attach
+from proxy.postgres.runtime import reenter
 
 TEXT = "select n from generate_series(1, %s::int) n"
 
@@ -68,15 +68,16 @@ async def test_a_link_that_dies_when_the_transaction_is_begun_again(
     await connection.commit()
     await connection.execute("set local work_mem = '5MB'")
     begun: list[Any] = []
-    begin_again = attach._begin_again
+    begin_again = reenter._begin_again
 
-    async def begin_and_lose_the_first(session: Any, link: Any) -> None:
-        await begin_again(session, link)
+    async def begin_and_lose_the_first(session: Any, link: Any) -> Any:
+        prologue = await begin_again(session, link)
         begun.append(link)
         if len(begun) == 1:
             link.lose(Reason.UPSTREAM_RESET)
+        return prologue
 
-    monkeypatch.setattr(attach, "_begin_again", begin_and_lose_the_first)
+    monkeypatch.setattr(reenter, "_begin_again", begin_and_lose_the_first)
     proxy.cutter.cut_all(Cut.RST)
     while not proxy.named("link_lost"):
         await asyncio.sleep(0.005)

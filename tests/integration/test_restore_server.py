@@ -174,12 +174,12 @@ def test_state_is_rebuilt(address: tuple[str, int], name: str) -> None:
                 tracked.run(step)
         truth = tracked.look()
         state = tracked.state
-        if state.needs_fingerprint is Need.NONE:
+        if state.need is Need.NONE:
             restore(second, state)
             assert look(second, state).difference(state.expected()) is None
             assert settings(second) == settings(first)
         state.learn(truth)
-        assert state.needs_fingerprint is Need.NONE
+        assert state.need is Need.NONE
         assert state.unrestorable is None
         with PgWire.session(address, user) as third:
             restore(third, state)

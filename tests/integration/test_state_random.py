@@ -119,7 +119,7 @@ def test_the_tracked_state_is_the_servers(
         assert set(state.channels) == truth.channels
         assert state.sql_prepared.keys() == truth.prepared.keys()
         assert truth.role == (role.value if (role := state.settings.get(b"role")) else b"none")
-        assert state.needs_fingerprint is not Need.NOW
+        assert state.need is not Need.NOW
         shown = {name for name in state.settings if b"." not in name and name != b"role"}
         fresh = values(new)
         assert shown <= truth.settings.keys()

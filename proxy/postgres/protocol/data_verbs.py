@@ -8,7 +8,7 @@ from proxy.postgres.protocol.calls import Calls, Category
 from proxy.postgres.protocol.effects import CreateTemp, Drops, Effect
 from proxy.postgres.protocol.lexer import NAME, WORD
 from proxy.postgres.protocol.source import Source
-from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
+from proxy.postgres.protocol.statement import OTHER_MODES, Class, Opaque, Statement, Tx
 
 
 def _opacity(calls: Calls) -> Opaque:
@@ -69,7 +69,8 @@ def _set_config(verb: str, calls: Calls, opaque: Opaque) -> Statement:
     tx = Tx.LOCAL if calls.only_local and not calls.effects else Tx.NONE
     if not calls.certain and not calls.only_local:
         opaque = Opaque.STRONG
-    return Statement(kind, verb, tx, tuple(calls.effects), opaque=opaque)
+    modes = OTHER_MODES if tx is Tx.LOCAL else b""  # its name may be that of a mode
+    return Statement(kind, verb, tx, tuple(calls.effects), opaque=opaque, modes=modes)
 
 
 def _query_writes(source: Source) -> tuple[Effect, ...] | None:

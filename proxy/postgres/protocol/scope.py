@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.setting_text import date_style
+from proxy.postgres.protocol.statement import OTHER_MODES
 
 SETTINGS_BYTES_MAX = 256 << 10
 """Names, values and texts of one session's settings; beyond it the session is not restorable."""
@@ -19,6 +20,8 @@ SETTINGS_BYTES_MAX = 256 << 10
 IDENTITY = (b"session_authorization", b"role")
 """Settings that RESET ALL leaves alone, restored last and in this order."""
 
+
+MODES_BYTES_MAX = 1000
 
 SAVEPOINTS_MAX = 4096
 """More savepoints at once are not told apart."""
@@ -132,12 +135,30 @@ class Layers:
     inside one takes what ran before into the block, as the server does.
     """
 
-    __slots__ = ("_savepoints", "base", "current", "explicit")
+    __slots__ = ("_savepoints", "base", "current", "explicit", "modes")
 
     def __init__(self) -> None:
         self.current = self.base = EMPTY
         self.explicit = False
+        self.modes: bytes | None = b""
+        """Kind of the last transaction, as BEGIN takes it; None: not known."""
         self._savepoints: tuple[tuple[str, Scope], ...] = ()
+
+    def begin(self, modes: bytes | None) -> None:
+        """A block is open. A second BEGIN changes its kind only."""
+        if self.explicit:
+            self.turn(modes)
+        else:
+            self.explicit, self.modes = True, modes
+
+    def turn(self, modes: bytes | None) -> None:
+        """The open transaction is of another kind."""
+        if modes is None or modes == OTHER_MODES or self.modes is None:
+            self.modes = None
+        else:
+            self.modes = b", ".join(filter(None, (self.modes, modes)))
+            if len(self.modes) > MODES_BYTES_MAX:
+                self.modes = None
 
     def commit(self, chain: bool = False) -> None:
         """The current scope is the session's now."""

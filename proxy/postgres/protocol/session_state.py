@@ -90,6 +90,7 @@ class SessionState:
         self.sequences = False
         """currval and lastval may have been promised to the client."""
         self.need = Need.NONE
+        """Whether `learn` should be given a fingerprint when the session is next idle."""
         self.version = 0
         """Grows with each change of what a new link must be given."""
         self.wrote = False
@@ -132,9 +133,9 @@ class SessionState:
         return self._layers.explicit
 
     @property
-    def needs_fingerprint(self) -> Need:
-        """Whether `learn` should be given a fingerprint when the session is next idle."""
-        return self.need
+    def modes(self) -> bytes | None:
+        """The kind of the last transaction, as BEGIN takes it; None: not known."""
+        return self._layers.modes
 
     @property
     def opaque(self) -> bool:
@@ -257,8 +258,8 @@ class SessionState:
             self._layers.commit()
             self._pending = False
             self._merge_reports()
-        else:
-            self._layers.explicit = True  # also after a BEGIN that was not read
+        elif not self._layers.explicit:
+            self._layers.begin(None)  # by a BEGIN that was not read
         self._errored = False
 
     def reported(self, name: bytes, value: bytes) -> None:
@@ -293,7 +294,7 @@ class SessionState:
         before, layers = self._layers.current, self._layers
         match statement.tx:
             case Tx.BEGIN:
-                layers.explicit = True
+                layers.begin(statement.modes)
             case Tx.COMMIT | Tx.COMMIT_CHAIN | Tx.PREPARE:
                 self._errored = tag == b"ROLLBACK"
                 end = layers.rollback if self._errored else layers.commit
@@ -307,6 +308,8 @@ class SessionState:
                 layers.release(statement.savepoint)
             case Tx.ROLLBACK_TO:
                 layers.rollback_to(statement.savepoint)
+        if statement.modes and statement.tx is Tx.LOCAL:
+            layers.turn(statement.modes)
         if layers.current is not before:
             self.version += 1
 
@@ -352,6 +355,8 @@ class SessionState:
     def _suspect(self, need: Need) -> None:
         self._touched = self._opaque = self._pending = True
         self.need = max(self.need, need)
+        if need is Need.NOW:
+            self._layers.turn(None)  # it may have changed the transaction, too
 
     def _apply(self, effect: Effect, params: Params) -> None:
         match effect:
@@ -493,7 +498,7 @@ class SessionState:
         elif tag == b"DECLARE CURSOR" or tag.startswith(b"CREATE "):
             self._suspect(Need.NOW)
         elif tag == b"BEGIN":
-            self._layers.explicit = True
+            self._layers.begin(None)
         elif tag == b"COMMIT":
             self._layers.commit()
         elif tag == b"ROLLBACK":  # perhaps only to a savepoint: the fingerprint will tell

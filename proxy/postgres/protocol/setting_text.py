@@ -17,6 +17,7 @@ from proxy.postgres.protocol.effects import (
     UnknownSetConfig,
 )
 from proxy.postgres.protocol.lexer import MARK, NAME, NUMBER, STRING, WORD, Token
+from proxy.postgres.protocol.statement import OTHER_MODES
 
 LIST_QUOTE = frozenset(
     (
@@ -59,16 +60,18 @@ _NUMERIC = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a SET or RESET does. `local`: gone with the transaction."""
+    """What a SET or RESET does. `local`: gone with the transaction. `modes`: as in Statement."""
 
     effects: tuple[Effect, ...]
     local: bool = False
+    modes: bytes = b""
 
 
 UNREADABLE = Change((UnknownSetConfig(None, False),))
 """A spelling we do not know: any setting may have any value."""
 
 LOCAL = Change((), True)
+MODES = Change((), True, OTHER_MODES)
 
 
 def canonical(name: bytes) -> bytes:
@@ -84,11 +87,18 @@ def parse_set(tokens: list[Token], text: bytes, conforming: bool) -> Change:
     local = words[at : at + 1] == [b"local"]
     if local or (words[at : at + 1] == [b"session"] and _scope_only(words)):
         at += 1
-    if words[at : at + 1] in ([b"transaction"], [b"constraints"]):
+    if words[at : at + 1] == [b"constraints"] or words[at : at + 2] == [
+        b"transaction",
+        b"snapshot",
+    ]:
         return LOCAL
+    if words[at : at + 1] == [b"transaction"]:
+        return Change(
+            (), True, text[tokens[at + 1][2] : tokens[-1][3]] if tokens[at + 1 :] else b""
+        )
     raw = text[tokens[0][2] : tokens[-1][3]]
     change = _target(tokens, words, at, _Source(text, raw, conforming))
-    return LOCAL if local else change
+    return Change((), True, change.modes) if local else change
 
 
 _RESET_PAIRS: dict[tuple[bytes, ...], bytes] = {
@@ -180,7 +190,7 @@ def _generic(tokens: list[Token], at: int, source: _Source) -> Change:
     if name is None or not _assigns(tokens, at):
         return UNREADABLE
     change = _values(name, tokens[at + 1 :], source)
-    return LOCAL if name in OF_TRANSACTION else change
+    return MODES if name in OF_TRANSACTION else change
 
 
 def _one(name: bytes, tokens: list[Token], source: _Source) -> Change:

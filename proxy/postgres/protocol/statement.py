@@ -55,10 +55,15 @@ class Opaque(Enum):
     STRONG = 2  # runs code we cannot read: DO, CALL, EXECUTE of an unknown name
 
 
+OTHER_MODES = b"?"
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One statement. `verb` is its first word in capitals; `savepoint` the name of SAVEPOINT,
     RELEASE and ROLLBACK TO; `target` the name EXECUTE, DEALLOCATE, FETCH and CLOSE speak of.
+    `modes`: the transaction's kind (isolation level and so on) as BEGIN takes it; OTHER_MODES: it
+    sets that in a way that was not read.
     `wrapper` False: this READ may run again without BEGIN READ ONLY, and must, because its answer
     would differ inside."""
 
@@ -71,6 +76,7 @@ class Statement:
     savepoint: str = ""
     wrapper: bool = True
     target: bytes = b""
+    modes: bytes = b""
 
     @property
     def plain(self) -> bool:

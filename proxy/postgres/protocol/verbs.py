@@ -133,7 +133,9 @@ def _control(source: Source, tx: Tx, savepoint: bytes = b"") -> Statement:
 def _begin(source: Source) -> Statement:
     if source.word(0) == b"start" and source.word(1) != b"transaction":
         return UNREAD
-    return _control(source, Tx.BEGIN)
+    at = 2 if source.word(1) in (b"work", b"transaction") else 1
+    modes = source.text[source.tokens[at][2] : source.tokens[-1][3]] if source.tokens[at:] else b""
+    return Statement(Class.BEGIN, source.verb(), Tx.BEGIN, modes=modes)
 
 
 def _chains(source: Source) -> bool:
@@ -185,7 +187,7 @@ def _change(source: Source, change: setting_text.Change) -> Statement:
     if change is setting_text.UNREADABLE:
         return replace(UNREAD, verb=source.verb(), effects=change.effects)
     tx = Tx.LOCAL if change.local else Tx.NONE
-    return Statement(Class.SETTING, source.verb(), tx, change.effects)
+    return Statement(Class.SETTING, source.verb(), tx, change.effects, modes=change.modes)
 
 
 def _prepare(source: Source) -> Statement:

@@ -19,33 +19,23 @@ from proxy.core.errors import (
 )
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import fingerprint, messages, say
-from proxy.postgres.protocol.expected import IN_TRANSACTION
 from proxy.postgres.protocol.fingerprint import Fingerprint
-from proxy.postgres.protocol.lessons import bound
 from proxy.postgres.protocol.restore import restoration
 from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.protocol.units import Kind, Unit
+from proxy.postgres.runtime import reenter
 from proxy.postgres.runtime.link import Link, Message, Phase, errors_in, rows_in
+from proxy.postgres.runtime.reenter import ASK_S, NotRestorable, may_name
 
 if TYPE_CHECKING:
     from proxy.postgres.runtime.session import Session
     from proxy.postgres.runtime.session_base import SessionBase
 
-ASK_S = 10.0  # for the server to answer what an attach asks; then the link counts as silent
+
 RESTORES_MAX = 20  # links one attach may lose while it restores
 
-_COMPLETE = ord("C")
 _BEGIN_READ_ONLY = messages.query(b"BEGIN READ ONLY")
 _COMMIT = messages.query(b"COMMIT")
-_NAMING_VERBS = frozenset(("EXECUTE", "DEALLOCATE", "PREPARE", "EXPLAIN", "DISCARD", "CREATE", ""))
-
-
-class NotRestorable(Exception):
-    """The session cannot be made again on a new link. `what`: in words for its user."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
 
 
 async def attach(session: "Session") -> Link:
@@ -103,37 +93,7 @@ async def _restore(session: "Session", link: Link) -> None:
             difference = read_print(link, answer).difference(expected_print)
             if difference is not None:
                 raise NotRestorable(difference)
-    if session.lost.name == "AGAIN":
-        await _begin_again(session, link)
-
-
-async def _begin_again(session: "Session", link: Link) -> None:
-    """Open the transaction a second time: what it has run so far are settings only."""
-    statements = session.state.statements
-    missing = session.expected.missing = set(statements)  # on this link: the last may have died
-    out = b""
-    for unit in session.prologue:
-        needed = [name for name in unit.uses or () if name in missing and name in statements]
-        out += b"".join(statements[name] for name in needed) + unit.data
-        missing.difference_update(needed)
-        missing.difference_update(name for name, _ in unit.parses or ())
-    answer = await link.ask(out, len(session.prologue), ASK_S)
-    if errors_in(answer) is not None:
-        raise NotRestorable("the transaction's settings")
-    _learn_again(session, [body[:-1] for kind, body in answer if kind == _COMPLETE])
-
-
-def _learn_again(session: "Session", tags: list[bytes]) -> None:
-    """The session's state is in the transaction again, with what it set there."""
-    state = session.state
-    done = iter(tags)
-    for unit in session.prologue:
-        batch = unit.kind is Kind.BATCH
-        binds = [bind for _, bind in unit.executes or ()] if batch else [b""]
-        for script, bind in zip(unit.scripts(), binds, strict=True):
-            for statement in script.statements if script is not None else ():
-                state.ran(statement, next(done, b""), bound(bind))
-        state.ready(IN_TRANSACTION)
+    await reenter.enter_on(session, link)
 
 
 def read_print(link: Link, answer: list[Message]) -> Fingerprint:
@@ -194,7 +154,7 @@ def with_missing(session: "SessionBase", unit: Unit, part: bytes) -> bytes:
         missing.difference_update(names)
         expected.unsure -= set(names)
         return b"".join(statements[name] for name in names) + part
-    if not any(_may_name(script) for script in unit.scripts()):
+    if not any(may_name(script) for script in unit.scripts()):
         return part
     names = [name for name in missing if name and name not in expected.unsure]
     missing.difference_update(names)
@@ -204,11 +164,6 @@ def with_missing(session: "SessionBase", unit: Unit, part: bytes) -> bytes:
         expected.push(batch, False)
         out += batch.data
     return out + part
-
-
-def _may_name(script: object) -> bool:
-    statements = getattr(script, "statements", None)
-    return statements is None or any(one.verb in _NAMING_VERBS for one in statements)
 
 
 def skipped(data: bytes, kind: Kind = Kind.QUERY) -> Unit:

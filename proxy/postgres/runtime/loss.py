@@ -55,7 +55,8 @@ def lost(session: "Session", link: "Link") -> None:
     if facts.fatal and expected.fatal is not None and expected.fatal.get("C") == "08P01":
         session.end_with(expected.fatal_wire, Reason.CLIENT_PROTOCOL)
         return  # the server found the client's own bytes wrong: its answer is the client's
-    session.prologue = prologue or []
+    if session.lost not in (Lost.AGAIN, Lost.FAILED):
+        session.prologue = prologue or []
     _transaction_after(session, facts, decisions)
     expected.missing.update(state.statements)  # what DEALLOCATE dropped may be back
     if facts.status == IDLE and decisions and decisions[0].action is Action.FINISH:
@@ -75,6 +76,8 @@ def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision
         session.lost = Lost.AGAIN
         return
     session.expected.prologue = None
+    if session.lost in (Lost.AGAIN, Lost.FAILED) and not decisions:
+        return  # the link died when it was to be put there: the next one will be
     if decisions and decisions[-1].action is Action.FINISH:
         after = {IN_TRANSACTION: Lost.UNTOLD, FAILED: Lost.TOLD}  # UNTOLD: behind AND CHAIN
         session.lost = after.get(decisions[-1].status, Lost.NO)

@@ -19,7 +19,7 @@ from proxy.postgres.protocol.client_login import welcome
 from proxy.postgres.protocol.expected import FAILED, IDLE
 from proxy.postgres.protocol.restore import cleaning
 from proxy.postgres.protocol.session_state import Need
-from proxy.postgres.runtime import attach, loss
+from proxy.postgres.runtime import attach, loss, reenter
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.link import Phase as LinkPhase
 from proxy.postgres.runtime.sampling import timed_answer, timed_request
@@ -231,6 +231,10 @@ class Session(SendingSession):
         self._direct = False
         self._attaching = self.route.tasks.start(attach.look(self), "ping")
 
+    def _enter(self) -> None:
+        self._direct = False
+        self._attaching = self.route.tasks.start(reenter.enter(self), "enter")
+
     def _hold_on(self, link: Link) -> None:
         """This link's bytes are the session's from now on."""
         link.become(LinkPhase.ATTACHED)
@@ -266,9 +270,7 @@ class Session(SendingSession):
         attach.report(self, link, first, started_s)
         self.lost_at_s = 0.0
         self.expected.fatal = self.expected.warning = None
-        if self.lost is Lost.AGAIN:
-            self.lost = Lost.NO
-            self.expected.prologue = self.prologue
+        reenter.entered(self)
         self._hold_on(link)
         self._settle()
         self._pump()

@@ -9,9 +9,10 @@ from collections import deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.expected import Expected
 from proxy.postgres.protocol.session_state import SessionState
-from proxy.postgres.protocol.units import Gatherer, Unit
+from proxy.postgres.protocol.units import Gatherer, Kind, Unit
 from proxy.postgres.runtime.sampling import SAMPLE_EVERY, Sample
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Lost(Enum):
     NO = auto()
     UNTOLD = auto()  # it died with its link, and the client does not know yet
     TOLD = auto()  # the client has had its error: 25P02 until ROLLBACK
-    AGAIN = auto()  # it had run nothing but settings: it is begun again at the next attach
+    AGAIN = auto()  # it has run nothing but settings: it is begun again before the next unit
+    FAILED = auto()  # the client has its error, and only a server knows what its next unit does
 
 
 class Entry:
@@ -159,6 +161,13 @@ class SessionBase:
         conforming = self.expected.client_params.get(b"standard_conforming_strings") != b"off"
         return self.route.classifier.script(text, conforming)
 
+    def own_query(self, text: bytes) -> Unit:
+        """A Query of the proxy's own."""
+        unit = Unit(Kind.QUERY, messages.query(text))
+        unit.complete = unit.skip = True
+        unit.script = self._script(text)
+        return unit
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
 
@@ -201,6 +210,17 @@ class SessionBase:
             self._queue = deque([*entries, *self._queue])
         self._queued_bytes += sum(len(part) for entry in entries for part in entry.parts)
 
+    def waits_first(self) -> Unit:
+        """The unit at the head of the queue."""
+        return self._queue[0].unit
+
+    def give_up_transaction(self) -> None:
+        """It cannot be begun again: what waits for it is told so."""
+        self.lost = Lost.UNTOLD
+        self.expected.prologue = None
+        for entry in self._queue:
+            entry.judged = entry.judged and entry.unit.say is not None
+
     def _stop_holding(self) -> None:
         if self._hold_timer is not None:
             self._hold_timer.cancel()
@@ -214,6 +234,10 @@ class SessionBase:
 
     def _attach(self) -> None:
         """Get a link, unless that is under way."""
+        raise NotImplementedError
+
+    def _enter(self) -> None:
+        """Put the link into the transaction that the client believes to be in."""
         raise NotImplementedError
 
     def _maybe_end(self) -> bool:

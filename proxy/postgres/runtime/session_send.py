@@ -158,6 +158,10 @@ class SendingSession(SessionBase):
             if self.link is None or self.link.phase is not LinkPhase.ATTACHED:
                 self._attach()
                 return
+            if self.lost in (Lost.AGAIN, Lost.FAILED) and not entry.judged:
+                if not expected.inflight:
+                    self._enter()
+                return
             if unit.read_only and expected.inflight:
                 return
             self._drop_first()

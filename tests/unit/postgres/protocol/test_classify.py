@@ -16,6 +16,7 @@ from proxy.postgres.protocol.classify import (
     read,
 )
 from proxy.postgres.protocol.effects import UnknownSetConfig
+from proxy.postgres.protocol.statement import OTHER_MODES
 from tests.unit.postgres.protocol.sql_table import EMPTY, SEVERAL, rows
 
 _OPAQUE = {"?": Opaque.WEAK, "!": Opaque.STRONG}
@@ -189,3 +190,29 @@ def test_a_megabyte_takes_linear_time(name: str) -> None:
 def test_transaction_control(text: str, tx: Tx, savepoint: str) -> None:
     statement = read(text.encode()).statements[0]
     assert (statement.tx, statement.savepoint) == (tx, savepoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "modes"),
+    [
+        (b"BEGIN", b""),
+        (b"begin work", b""),
+        (b"START TRANSACTION read only", b"read only"),
+        (
+            b"BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY;",
+            b"ISOLATION LEVEL SERIALIZABLE, READ ONLY",
+        ),
+        (b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", b"ISOLATION LEVEL REPEATABLE READ"),
+        (b"set local transaction read only", b"read only"),
+        (b"SET TRANSACTION SNAPSHOT '1'", b""),
+        (b"SET LOCAL transaction_isolation = serializable", OTHER_MODES),
+        (b"SET transaction_read_only TO on", OTHER_MODES),
+        (b"SELECT set_config('a.b', 'c', true)", OTHER_MODES),
+        (b"SET LOCAL work_mem = '1MB'", b""),
+        (b"SET CONSTRAINTS ALL DEFERRED", b""),
+    ],
+)
+def test_kinds_of_transactions(text: bytes, modes: bytes) -> None:
+    """What another BEGIN must say to begin one like it."""
+    (one,) = read(text).statements
+    assert one.modes == modes

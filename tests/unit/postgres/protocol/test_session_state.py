@@ -125,7 +125,7 @@ def test_a_commit_that_fails_rolls_back() -> None:
 def test_a_block_that_ends_out_of_sight_calls_for_a_look() -> None:
     made = session("BEGIN", "SET a.b = 1")
     made.state.ready(IDLE)
-    assert made.state.needs_fingerprint is Need.NOW
+    assert made.state.need is Need.NOW
 
 
 def test_a_block_that_begins_out_of_sight_is_believed() -> None:
@@ -189,9 +189,9 @@ def test_what_cannot_be_rebuilt(texts: list[str], what: str | None) -> None:
 
 def test_a_look_tells_what_is_left() -> None:
     made = session("CREATE TEMP TABLE t (a int)", "DROP TABLE t", "SELECT pg_advisory_lock(1)")
-    assert made.state.needs_fingerprint is Need.SOON
+    assert made.state.need is Need.SOON
     made.state.learn(Fingerprint())
-    assert made.state.needs_fingerprint is Need.NONE
+    assert made.state.need is Need.NONE
     assert made.state.unrestorable is None
     made.state.learn(Fingerprint(temp_objects=2))
     assert made.state.unrestorable == "temporary tables"
@@ -214,7 +214,7 @@ def test_a_look_reveals_hidden_settings() -> None:
 def test_a_look_in_a_transaction_teaches_nothing() -> None:
     made = session("BEGIN", "DO 'x'")
     made.state.learn(Fingerprint(settings={b"jit": b"off"}))
-    assert made.state.needs_fingerprint is Need.NOW
+    assert made.state.need is Need.NOW
     assert made.values == {}
 
 
@@ -247,13 +247,13 @@ def test_hidden_settings_are_not_forgotten_by_a_look() -> None:
     ],
 )
 def test_when_a_look_is_needed(text: str, need: Need) -> None:
-    assert session(text).state.needs_fingerprint is need
+    assert session(text).state.need is need
 
 
 def test_objects_made_in_a_temporary_search_path_call_for_a_look() -> None:
-    assert session("CREATE TABLE t (a int)").state.needs_fingerprint is Need.NONE
+    assert session("CREATE TABLE t (a int)").state.need is Need.NONE
     made = session("SET search_path = pg_temp", "CREATE TABLE t (a int)")
-    assert made.state.needs_fingerprint is Need.SOON
+    assert made.state.need is Need.SOON
 
 
 def test_parameters_of_set_config() -> None:
@@ -284,7 +284,7 @@ def test_tags_of_texts_that_were_not_read(tag: bytes, need: Need, restorable: bo
     state = SessionState()
     state.ran(read(b"SELECT 'x").statements[0], tag)
     state.ready(IDLE)
-    assert state.needs_fingerprint is need
+    assert state.need is need
     assert (state.unrestorable is None) is restorable
     state.learn(Fingerprint())
     assert (state.unrestorable is None) is (tag != b"SET")
@@ -402,7 +402,7 @@ def test_a_commit_that_was_not_read_commits() -> None:
 
 def test_what_was_not_there_need_not_be_looked_for() -> None:
     made = session("SELECT pg_advisory_unlock(1)", "DROP TABLE t", "LOAD 'x'", "LOAD 'x'")
-    assert made.state.needs_fingerprint is Need.NONE
+    assert made.state.need is Need.NONE
     assert made.state.libraries == (b"LOAD 'x'",)
 
 
