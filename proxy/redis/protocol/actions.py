@@ -37,10 +37,15 @@ class CacheOptions:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the link's set-up learnt. `hash_field_ttls`: HPTTL exists (Redis 7.4, Valkey 9)."""
+    """What the link's set-up learnt. `hash_field_ttls`: HPTTL exists (Redis 7.4, Valkey 9).
+
+    `swaps`: how often the server had run SWAPDB when asked at `asked_s`; None: it does not tell.
+    """
 
     version: tuple[int, int, int]
     hash_field_ttls: bool
+    swaps: int | None = None
+    asked_s: float = 0.0
 
 
 class Phase(Enum):

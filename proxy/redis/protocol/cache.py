@@ -32,8 +32,9 @@ from proxy.redis.protocol.cacheable import KeyFilter, Plan, assembled, piece_nam
 from proxy.redis.protocol.downgrade import to_resp2
 from proxy.redis.protocol.flights import TRANSIENT, Ask, Flight, Step, invalidated
 from proxy.redis.protocol.insight import Bypassed
-from proxy.redis.protocol.lease import Lease
-from proxy.redis.protocol.store import Store, Value
+from proxy.redis.protocol.lease import FOREVER_S, Lease
+from proxy.redis.protocol.store import Store, Value, remember
+from proxy.redis.protocol.swaps import Swaps
 from proxy.redis.protocol.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 
     from proxy.redis.protocol.sieve import Entry
 
-OVERSIZE_KEPT = 1024
-NO_STALE_KEPT = 4096
+OVERSIZE_KEPT, NO_STALE_KEPT = 1024, 4096
 SWEEP_STEPS = 256
 TICK_S = 0.05
 
@@ -55,6 +55,7 @@ class Cache:
         self.insight = route.insight
         self.store = Store(route.budget, route.insight)
         self.lease = Lease(options.lease_s)
+        self.swaps = Swaps()
         self.traffic = Traffic()
         self.phase = Phase.NO_LINK
         self.refusal = ""  # why, in words for the status page
@@ -87,6 +88,8 @@ class Cache:
         self.refusal = ""
         self._hash_ttls = server.hash_field_ttls
         self.lease.sent(now_s)
+        self.swaps.seen = server.swaps
+        self.lease.watch_swaps(FOREVER_S if server.swaps is None else server.asked_s)
 
     def refused(self, why: str) -> None:
         """This user or server cannot track: everything is forwarded, and `refusal` says why."""
@@ -137,7 +140,7 @@ class Cache:
         if head is not None and now_s >= head.sent_s + self.options.silent_s:
             out.fault = Fault.SILENT
         elif self.phase is Phase.READY and self.lease.ping_due(now_s):
-            out.write = self._launched(*flights.check(self.traffic.number + 1, now_s))
+            out.write = self._checked(now_s)[1]
         self._budget.sweep(now_s, SWEEP_STEPS)
         return out
 
@@ -148,7 +151,7 @@ class Cache:
         for key in keys:
             self._drop_and_detach(key)
             if no_stale and self.options.stale_max_s > 0:
-                _remember(self._no_stale, key, flights.FOREVER_S, NO_STALE_KEPT)
+                remember(self._no_stale, key, flights.FOREVER_S, NO_STALE_KEPT)
 
     def written(self, keys: Iterable[bytes]) -> None:
         """W3: that write was answered (well or not), or its link is lost."""
@@ -206,7 +209,11 @@ class Cache:
     def launch(self, ask: Ask, now_s: float, whole: bool = False) -> Answer | Wait:
         """Answer from the cache, or let the ask wait for a flight. `whole`: use no cached part."""
         self.lease.wanted(now_s)
-        ask.parts = [None] * len(ask.plan.keys) if whole else self._parts(ask, now_s)
+        ask.parts = (
+            [None] * len(ask.plan.keys)
+            if whole
+            else self.store.parts(ask.reader.resp, ask.plan, now_s)
+        )
         after = self._after(ask)
         if None in ask.parts:
             flight, data = self._fetch(ask, after, now_s)
@@ -300,14 +307,6 @@ class Cache:
 
     # ---- flights ----
 
-    def _parts(self, ask: Ask, now_s: float) -> list[Entry | None]:
-        plan, resp = ask.plan, ask.reader.resp
-        find = self.store.find
-        if not plan.pieces:
-            return [find(resp, plan.name, plan.canonical, now_s)]
-        piece = piece_name(plan.name)
-        return [find(resp, piece, canonical, now_s) for canonical in plan.pieces]
-
     def _fetch(self, ask: Ask, after: int, now_s: float) -> tuple[Flight, bytes]:
         """The flight that brings what is missing, joined or new."""
         plan = ask.plan
@@ -333,11 +332,22 @@ class Cache:
         return flight, data
 
     def _ride(self, after: int, now_s: float) -> tuple[Flight, bytes]:
-        """A flight whose reply proves the cached parts current: one on its way, or a PING."""
+        """A flight whose reply proves the cached parts current: one on its way, or a check."""
+        lease = self.lease
+        known = lease.unswapped_s > now_s - lease.duration_s
         flight = self.traffic.newest(after)
-        if flight is not None:
+        if flight is not None and (known or self.swaps.asked > self.traffic.done_number):
             return flight, b""
-        flight, data = flights.check(self.traffic.number + 1, now_s)
+        return self._checked(now_s)
+
+    def _checked(self, now_s: float) -> tuple[Flight, bytes]:
+        """A flight that proves the cache current, swapped databases included if they are told."""
+        number = self.traffic.number + 1
+        if not self.lease.watches_swaps:
+            flight, data = flights.check(number, now_s)
+        else:
+            flight, data = flights.swap_check(number, now_s)
+            self.swaps.asked, self.lease.asked_s = number, now_s
         return flight, self._launched(flight, data)
 
     def _launched(self, flight: Flight, data: bytes) -> bytes:
@@ -389,6 +399,9 @@ class Cache:
         if step is Step.READ or step is Step.PONG:
             flight.take(frame)
             self.traffic.answered(flight)
+        elif step is Step.SWAPS:
+            self.traffic.answered(flight)
+            self._swaps_told(frame, flight, out)
         else:
             out.fault = flight.learn(step, frame)
         if flight.at == len(flight.steps) and out.fault is None:
@@ -397,6 +410,19 @@ class Cache:
             for ask in tuple(flight.asks):
                 if ask.flight is flight:  # not moved by an earlier ask of its client
                     self._resolve(ask, flight, now_s, out)
+
+    def _swaps_told(self, frame: bytes, flight: Flight, out: Out) -> None:
+        """W8: after a swap nothing from before it is served."""
+        swapped = self.swaps.take(frame)
+        if swapped is None:
+            self._abandon(flight, Bypassed.TRANSIENT, out)
+            return
+        if swapped:
+            self.store.drop_all()
+        if self.swaps.seen is None:
+            self.lease.watch_swaps(FOREVER_S)
+        else:
+            self.lease.unswapped(flight.sent_s)
 
     def _resolve(self, ask: Ask, flight: Flight, now_s: float, out: Out) -> None:
         if not self._still_current(ask, now_s) or self._ended(ask, flight):
@@ -468,26 +494,7 @@ class Cache:
                 continue
             deadline_s, expires_s = self._deadline_s(flight, ttl_ms)
             if len(reply) > self.options.max_entry_bytes:
-                _remember(self._oversize, canonical, deadline_s, OVERSIZE_KEPT)
+                remember(self._oversize, canonical, deadline_s, OVERSIZE_KEPT)
             elif now_s < deadline_s:
                 value = Value(key, canonical, reply, deadline_s, expires_s, negative)
-                self._put(flight, value, now_s)
-
-    def _put(self, flight: Flight, value: Value, now_s: float) -> None:
-        name = piece_name(flight.name)
-        entries: dict[int, Entry] = {}
-        for resp, raw, reader, asked_s in flight.spellings:
-            entry = entries.get(resp)
-            if entry is None:
-                entry = entries[resp] = self.store.put(resp, name, value, now_s)
-            entry.reader, entry.read_s = reader, asked_s
-            if raw and raw != value.canonical:
-                self.store.alias(entry, raw, now_s)
-
-
-def _remember(kept: dict[bytes, float], key: bytes, until_s: float, kept_max: int) -> None:
-    """A small memory that forgets the oldest."""
-    kept.pop(key, None)
-    kept[key] = until_s
-    if len(kept) > kept_max:
-        del kept[next(iter(kept))]
+                self.store.put_as_asked(flight, value, now_s)

@@ -17,6 +17,7 @@ from proxy.core.reasons import Reason
 from proxy.redis.protocol.actions import Fault
 from proxy.redis.protocol.cacheable import NIL, ZERO, HashRead, Plan, request
 from proxy.redis.protocol.downgrade import bulk, elements, integer
+from proxy.redis.protocol.swaps import INFO
 
 if TYPE_CHECKING:
     from proxy.redis.protocol.actions import CacheOptions
@@ -53,9 +54,11 @@ class Step(IntEnum):
     FIELDS = 4  # HPTTL
     ENCODING = 5  # OBJECT ENCODING
     PONG = 6
+    SWAPS = 7  # INFO commandstats
 
 
 _CHECK: tuple[Step, ...] = (Step.PONG,)
+_SWAP_CHECK: tuple[Step, ...] = (Step.SWAPS,)
 _SINGLE: tuple[Step, ...] = (Step.CACHING, Step.READ, Step.TTL)
 
 
@@ -155,7 +158,7 @@ class Flight:
         Raises PeerProtocolError when it has another shape than the read can have.
         """
         if not self.keys:
-            return  # a PING: any reply will do
+            return  # a check: any reply proves what it has to prove
         if frame[:1] == b"-":
             self.error = frame
         elif len(self.steps) > 1 and (self.name == b"MGET" or Step.QUEUED in self.steps):
@@ -247,6 +250,11 @@ class Flight:
 def check(number: int, now_s: float) -> tuple[Flight, bytes]:
     """A flight that only proves the cache current, and its bytes."""
     return Flight(number, now_s, _CHECK), PING
+
+
+def swap_check(number: int, now_s: float) -> tuple[Flight, bytes]:
+    """As `check`; the reply also tells whether databases were swapped."""
+    return Flight(number, now_s, _SWAP_CHECK), INFO
 
 
 def single(number: int, now_s: float, plan: Plan, hash_ttls: bool) -> tuple[Flight, bytes]:

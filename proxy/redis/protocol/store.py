@@ -6,11 +6,15 @@ or flights: `cache` decides what may be stored and when it has to go.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.redis.protocol.cacheable import Plan, piece_name
 from proxy.redis.protocol.downgrade import to_resp2
 from proxy.redis.protocol.insight import REPEAT_WINDOW_S, Insight
 from proxy.redis.protocol.sieve import ALIAS_OVERHEAD_BYTES, Budget, Entry, Tally
+
+if TYPE_CHECKING:
+    from proxy.redis.protocol.flights import Flight
 
 ALIASES_MAX = 4  # other spellings of one request that hit by themselves
 
@@ -56,6 +60,25 @@ class Store:
             if other is not None and now_s < other.deadline_s:
                 return self._twin(other, name, now_s)
         return entry
+
+    def parts(self, resp: int, plan: Plan, now_s: float) -> list[Entry | None]:
+        """`find` for each key of a read."""
+        if not plan.pieces:
+            return [self.find(resp, plan.name, plan.canonical, now_s)]
+        piece = piece_name(plan.name)
+        return [self.find(resp, piece, canonical, now_s) for canonical in plan.pieces]
+
+    def put_as_asked(self, flight: Flight, value: Value, now_s: float) -> None:
+        """Store what a flight brought, for each RESP version and spelling that waited for it."""
+        name = piece_name(flight.name)
+        entries: dict[int, Entry] = {}
+        for resp, raw, reader, asked_s in flight.spellings:
+            entry = entries.get(resp)
+            if entry is None:
+                entry = entries[resp] = self.put(resp, name, value, now_s)
+            entry.reader, entry.read_s = reader, asked_s
+            if raw and raw != value.canonical:
+                self.alias(entry, raw, now_s)
 
     def put(self, resp: int, name: bytes, value: Value, now_s: float) -> Entry:
         """Store one reply for readers of `resp`, replacing what was there. It may be evicted at
@@ -164,3 +187,11 @@ class Store:
             self.by_key[entry.key] = {found, entry}
         else:
             found.add(entry)
+
+
+def remember(kept: dict[bytes, float], key: bytes, until_s: float, kept_max: int) -> None:
+    """A small memory that forgets the oldest."""
+    kept.pop(key, None)
+    kept[key] = until_s
+    if len(kept) > kept_max:
+        del kept[next(iter(kept))]

@@ -13,6 +13,7 @@ from proxy.core.reasons import Reason
 from proxy.redis.protocol.actions import Fault, Out, Phase, Server
 from proxy.redis.protocol.cache import Cache
 from proxy.redis.protocol.login import LinkIdentity, handshake, judge, server_version
+from proxy.redis.protocol.swaps import INFO, swaps_of
 from proxy.redis.protocol.values import ErrorReply, as_dict, decode, encode_command
 from proxy.redis.runtime.link import SAMPLE_EVERY
 from proxy.redis.runtime.reads import ReadWait
@@ -26,6 +27,7 @@ _SETUP = (
     encode_command(b"CLIENT", b"TRACKING", b"ON", b"OPTIN"),
     encode_command(b"CLIENT", b"TRACKINGINFO"),
     encode_command(b"COMMAND", b"INFO", b"HPTTL"),
+    INFO,
 )
 
 
@@ -50,9 +52,10 @@ class TrackingLink(UpstreamLink):
     async def log_in(self, name: bytes = b"") -> None:
         """Login and set-up in one round trip. Raises as the base, and TrackingRefused."""
         steps = handshake(self.identity, name)
+        asked_s = asyncio.get_running_loop().time()
         replies = await self.ask([*steps, *_SETUP])
         self.greeting = judge(self.identity, replies[: len(steps)])
-        self.server = _judge_setup(self, replies[len(steps) :])
+        self.server = _judge_setup(self, replies[len(steps) :], asked_s)
         if not self.is_open:
             raise UpstreamUnavailable("the upstream hung up during login", Reason.UPSTREAM_EOF)
 
@@ -77,10 +80,10 @@ class TrackingLink(UpstreamLink):
         self._tracker.link_lost(self)
 
 
-def _judge_setup(link: TrackingLink, replies: list[bytes]) -> Server:
+def _judge_setup(link: TrackingLink, replies: list[bytes], asked_s: float) -> Server:
     if len(replies) < len(_SETUP):
         raise UpstreamUnavailable("the upstream hung up during login", Reason.UPSTREAM_EOF)
-    tracking, info, field_ttl = (decode(reply)[0] for reply in replies)
+    tracking, info, field_ttl = (decode(reply)[0] for reply in replies[:3])
     for name, reply in (("TRACKING", tracking), ("TRACKINGINFO", info)):
         if isinstance(reply, ErrorReply):
             code = reply.code.decode(errors="replace")
@@ -92,7 +95,7 @@ def _judge_setup(link: TrackingLink, replies: list[bytes]) -> Server:
     has_field_ttls = isinstance(field_ttl, list) and field_ttl != [None]
     if isinstance(field_ttl, ErrorReply):
         has_field_ttls = version >= (7, 4, 0)
-    return Server(version, has_field_ttls)
+    return Server(version, has_field_ttls, swaps_of(replies[3]), asked_s)
 
 
 class Tracker:
@@ -181,6 +184,8 @@ class Tracker:
             self._told_refused()
             link.close()
             return False
+        if link.server.swaps is None:
+            self._route.events("redis_swaps_unseen", route=self._route.options.name)
         return True
 
     def _told_refused(self) -> None:

@@ -319,3 +319,25 @@ async def test_nothing_is_told_of_an_unused_cache(
     await wire.ask("SET", "k", "v")
     await routed.route.stop(0.0)
     assert routed.named("redis_cache_use") == []
+
+
+async def test_databases_swapped_by_others_are_seen_within_the_lease(
+    make_redis: MakeRedis, make_route: MakeRoute
+) -> None:
+    server = make_redis()
+    routed = await make_route(server.port, cache=CacheOptions(lease_s=0.2))
+    with server.connect() as other:
+        other.set("k", "before")
+        wire = await routed.wire()
+        assert await wire.ask("GET", "k") == b"$6\r\nbefore\r\n"
+        await settled(routed)
+        assert await wire.ask("GET", "k") == b"$6\r\nbefore\r\n"
+        other.swapdb(0, 1)
+        await asyncio.sleep(0.2)  # the lease is the promise
+        assert await wire.ask("GET", "k") == b"$-1\r\n"
+        other.set("k", "again")
+        assert await wire.ask("SET", "n", "1") == b"+OK\r\n"
+        other.swapdb(0, 1)
+        await asyncio.sleep(0.2)
+        assert await wire.ask("GET", "k") == b"$6\r\nbefore\r\n"
+    assert routed.named("redis_swaps_unseen") == []

@@ -21,7 +21,9 @@ from proxy.redis.protocol.actions import (
     Server,
     Wait,
 )
+from proxy.redis.protocol.cache import Cache
 from proxy.redis.protocol.partitions import Partitions
+from proxy.redis.protocol.swaps import swaps_of
 from tests.wire_redis import RedisWire, command
 
 
@@ -33,10 +35,12 @@ class Driver:
         server: RedisServer,
         options: CacheOptions | None = None,
         login: tuple[str, str] = ("default", ""),
+        cache: type[Cache] = Cache,
     ) -> None:
         self.server = server
         self.login = login
         self.partitions = Partitions(options or CacheOptions(), lambda: 0.5)
+        self.partitions.make_cache = cache  # type: ignore[assignment]
         self.cache = self.partitions.partition(login[0], 0)
         self.data = {2: self._connect(2), 3: self._connect(3)}
         self.readers = {resp: self.partitions.reader(self.cache, resp) for resp in (2, 3)}
@@ -71,7 +75,9 @@ class Driver:
             return
         hash_ttls = wire.ask("COMMAND", "INFO", "HPTTL") != b"*1\r\n_\r\n"
         self.tracking = wire
-        self.cache.link_up(Server((7, 0, 0), hash_ttls), self.now_s)
+        asked_s = self.now_s
+        swaps = swaps_of(wire.ask("INFO", "commandstats"))
+        self.cache.link_up(Server((7, 0, 0), hash_ttls, swaps, asked_s), self.now_s)
 
     @property
     def now_s(self) -> float:
@@ -177,9 +183,10 @@ def driving(
     server: RedisServer,
     options: CacheOptions | None = None,
     login: tuple[str, str] = ("default", ""),
+    cache: type[Cache] = Cache,
 ) -> Iterator[Driver]:
     """A driver that is closed at the end."""
-    driver = Driver(server, options, login)
+    driver = Driver(server, options, login, cache)
     try:
         yield driver
     finally:

@@ -1,5 +1,5 @@
-"""The laws against a real Redis: expiry, missing keys, flushes, eviction, permissions, and the
-known hole.
+"""The laws against a real Redis: expiry, missing keys, flushes, swapped databases, eviction,
+permissions.
 """
 
 import time
@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from proxy.demo.servers import RedisServer
-from proxy.redis.protocol.actions import CacheOptions, Phase
+from proxy.redis.protocol.actions import CacheOptions, Out, Phase
+from proxy.redis.protocol.cache import Cache
+from proxy.redis.protocol.flights import Flight
 from tests.integration.redis_cache.driver import Driver, driving
 from tests.wire_redis import RedisWire, command
 
@@ -126,16 +128,51 @@ def test_a_flush_of_another_database_drops_everything_too(
     assert len(driver.cache.store) == 0
 
 
-def test_swapdb_of_a_third_party_is_the_known_hole(driver: Driver, external: RedisWire) -> None:
-    """No invalidation at all (exp 1, 9): bounded by ttl_s. If this fails Redis has learnt it."""
+def swapped_by_others(driver: Driver, external: RedisWire) -> bytes:
+    """What is read a lease after databases were swapped beside the proxy."""
     external.ask("SET", "k", "before")
     driver.read("GET", "k")
     external.ask("SWAPDB", 0, 1)
     driver.settle()
-    assert driver.read("GET", "k") == b"$6\r\nbefore\r\n"
-    driver.partitions.flushing()  # through the proxy it is rule W5
+    assert driver.read("GET", "k") == b"$6\r\nbefore\r\n"  # no invalidation (exp 1, 9)
+    driver.settle_for(driver.cache.options.lease_s + 0.05)
+    return driver.read("GET", "k")
+
+
+def test_swapdb_of_a_third_party_is_seen_within_the_lease(
+    driver: Driver, external: RedisWire
+) -> None:
+    """W8. If the second read of `swapped_by_others` fails, Redis has learnt to tell."""
+    assert swapped_by_others(driver, external) == b"_\r\n"
+
+
+def test_without_w8_it_is_not(server: RedisServer, external: RedisWire) -> None:
+    class NoW8(Cache):
+        """The answers about swaps are not looked at."""
+
+        def _swaps_told(self, frame: bytes, flight: Flight, out: Out) -> None:
+            self.lease.unswapped(flight.sent_s)
+
+    with driving(server, cache=NoW8) as driver:
+        assert swapped_by_others(driver, external) == b"$6\r\nbefore\r\n"
+
+
+def test_swapdb_through_the_proxy_is_seen_at_once(driver: Driver, external: RedisWire) -> None:
+    external.ask("SET", "k", "before")
+    driver.read("GET", "k")
+    driver.partitions.flushing()  # W5
+    external.ask("SWAPDB", 0, 1)
     driver.partitions.flushed()
     assert driver.read("GET", "k") == b"_\r\n"
+
+
+def test_a_user_without_info_cannot_see_swaps(server: RedisServer, external: RedisWire) -> None:
+    """The cache works, and ttl_s is the bound (docs/guarantees.md)."""
+    external.ask("ACL", "SETUSER", "blind", "on", ">pw", "~*", "+@all", "-info")
+    with driving(server, login=("blind", "pw")) as driver:
+        assert driver.caching
+        assert driver.cache.swaps.seen is None
+        assert swapped_by_others(driver, external) == b"$6\r\nbefore\r\n"
 
 
 def test_eviction_by_maxmemory_and_by_the_tracking_table(
