@@ -28,6 +28,7 @@ class Bouncer:
             f"[databases]\napp = host=127.0.0.1 port={server.port}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
             f"unix_socket_dir =\nauth_type = trust\nauth_file = {users}\npool_mode = {mode}\n"
+            "admin_users = postgres\n"
             "default_pool_size = 3\nmax_client_conn = 50\nserver_login_retry = 1\n"
         )
         for file in (users, ini):

@@ -41,6 +41,8 @@ class SessionRow:
     tls: str  # protocol and cipher, empty: none
     prepared: int = 0
     worker: int = 0
+    local_address: str = ""
+    local_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class LinkRow:
     tls: str
     prepared: int = 0
     worker: int = 0
+    stale: bool = False  # it will be replaced at the next boundary
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from proxy.net.allocator import keep_freed_memory
 from proxy.observe import log
 from proxy.service.admin import open_admin
 from proxy.service.operator import Hands, LocalOperator
+from proxy.service.postgres_options import console_options
 from proxy.service.report import Meter, fan_out, report
 from proxy.service.routes import Routes, unreachable
 from proxy.settings.model import Settings
@@ -107,6 +108,8 @@ async def _serve(current: Current, require_upstream: bool) -> int:
     _on_signals(stop, now)
     operator = LocalOperator(Hands(partial(report, routes, meter, tuple), current.reload, stop.set))
     loop.add_signal_handler(signal.SIGHUP, operator.reload)
+    for route in routes.postgres:
+        route.console.open(operator, console_options(settings.admin))
     admin = await open_admin(settings.admin, operator, events)
     try:
         await routes.start()

@@ -3,6 +3,7 @@
 from proxy.net.contexts import ClientTls, ServerTls, ServerTlsMode, SslMode
 from proxy.net.dial import Address
 from proxy.net.keepalive import Keepalive
+from proxy.postgres.protocol.console_door import ConsoleOptions
 from proxy.postgres.protocol.verdict import Replay
 from proxy.postgres.runtime.options import (
     AuthOptions,
@@ -12,7 +13,7 @@ from proxy.postgres.runtime.options import (
     RouteOptions,
     UpstreamOptions,
 )
-from proxy.settings.model import LinkKeepalive, PostgresRoute, Tls
+from proxy.settings.model import Admin, LinkKeepalive, PostgresRoute, Tls
 from proxy.settings.postgres_url import HostPort, PostgresUpstream
 
 ALPN = ("postgresql",)
@@ -57,6 +58,19 @@ def postgres_options(route: PostgresRoute, log_sql: bool) -> RouteOptions:
     )
 
 
+def console_options(admin: Admin) -> ConsoleOptions:
+    """What the console of every route is told."""
+    return ConsoleOptions(
+        databases=frozenset(name.encode() for name in admin.console),
+        users=_names(admin.users),
+        stats_users=_names(admin.stats_users),
+    )
+
+
+def _names(names: tuple[str, ...] | None) -> frozenset[bytes] | None:
+    return frozenset(name.encode() for name in names) if names is not None else None
+
+
 def _upstream(route: PostgresRoute) -> UpstreamOptions:
     url = route.upstream
     defaults = {
@@ -83,6 +97,7 @@ def _upstream(route: PostgresRoute) -> UpstreamOptions:
         minor=0 if url.max_protocol_version == "3.0" else 2,
         user=url.user.encode() if url.user is not None else None,
         password=url.password.encode() if url.password is not None else None,
+        database=url.dbname.encode() if url.dbname is not None else None,
         defaults={name: text.encode() for name, text in defaults.items() if text is not None},
     )
 

@@ -1,6 +1,7 @@
 """What changed from one set of settings to the next, and what of it a reload cannot apply. Pure."""
 
-from proxy.settings.model import Section, Settings
+from proxy.settings.fields import Section
+from proxy.settings.model import Settings
 
 
 def restart_needed(old: Settings, new: Settings) -> list[str]:

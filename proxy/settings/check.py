@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from proxy.core.errors import ConfigError
 from proxy.settings.document import Document, Mark, Path
+from proxy.settings.fields import Section
 from proxy.settings.files import why_unreadable
-from proxy.settings.model import Section, Settings
+from proxy.settings.model import Settings
 from proxy.settings.rules import Problem, problems
 
 Mistake = tuple[Mark, Path, str]

@@ -7,12 +7,21 @@ and takes numbers as text too, because that is what `${VAR}` yields. No message 
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic import ValidationInfo as Info
 
 from proxy.core.sizes import EXPECTED as EXPECTED_SIZE
@@ -136,8 +145,15 @@ def _pattern(value: object) -> object:
     return value
 
 
+def _role(value: object) -> object:
+    if not 1 <= len(str(_text(value)).encode()) <= 63 or "\0" in str(value):
+        raise ValueError("expected a name of 1 to 63 bytes")
+    return value
+
+
 Name = Annotated[str, BeforeValidator(_name)]
 HostName = Annotated[str, BeforeValidator(_host_name)]
+Role = Annotated[str, BeforeValidator(_role)]
 SqlState = Annotated[str, BeforeValidator(_sqlstate)]
 File = Annotated[Path, BeforeValidator(_file)]
 Secret = Annotated[SecretStr, BeforeValidator(_text)]
@@ -298,3 +314,24 @@ PostgresTarget = Annotated[
 RedisTarget = Annotated[
     RedisUpstream, PlainValidator(_redis_upstream), WithJsonSchema({"type": "string"})
 ]
+
+
+class Section(BaseModel):
+    """A mapping of settings. `key:` with nothing behind it is the default, as if left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+
+
+def upstream_or_file(schema: dict[str, Any]) -> None:
+    """For editors: one of the two is required, while the model itself sees the file's content."""
+    schema["required"] = [name for name in schema["required"] if name != "upstream"]
+    schema["anyOf"] = [{"required": ["upstream"]}, {"required": ["upstream_file"]}]
+    if not schema["required"]:
+        del schema["required"]

@@ -4,19 +4,10 @@ What a single field may be stands here and in `fields`; rules between fields sta
 Reading files and the environment is `load`'s work: nothing here does I/O.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, SecretStr, ValidationInfo, field_validator
 
 from proxy.settings.fields import (
     AdminListen,
@@ -30,13 +21,16 @@ from proxy.settings.fields import (
     PostgresTarget,
     RedisListen,
     RedisTarget,
+    Role,
     Secret,
+    Section,
     Size,
     SqlState,
     Switch,
     Whole,
     section,
     setting,
+    upstream_or_file,
 )
 from proxy.settings.urls import PostgresUpstream, RedisUpstream
 
@@ -44,27 +38,6 @@ DAY_S = 86_400
 ROUTES_MAX = 64
 USERS_MAX = 10_000
 TOKEN_CHARS_MIN = 16
-
-
-class Section(BaseModel):
-    """A mapping of settings. `key:` with nothing behind it is the default, as if left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
-
-
-def _upstream_or_file(schema: dict[str, Any]) -> None:
-    """For editors: one of the two is required, while the model itself sees the file's content."""
-    schema["required"] = [name for name in schema["required"] if name != "upstream"]
-    schema["anyOf"] = [{"required": ["upstream"]}, {"required": ["upstream_file"]}]
-    if not schema["required"]:
-        del schema["required"]
 
 
 class Tls(Section):
@@ -204,7 +177,7 @@ class LinkKeepalive:
 class PostgresRoute(Section):
     """One place where clients connect, and the PostgreSQL behind it."""
 
-    model_config = ConfigDict(json_schema_extra=_upstream_or_file)
+    model_config = ConfigDict(json_schema_extra=upstream_or_file)
 
     name: Name = setting("main", "The route's name in logs and metrics.", reloadable=False)
     listen: PostgresListen = setting(
@@ -347,7 +320,7 @@ class Cache(Section):
 class RedisRoute(Section):
     """One place where clients connect, and the Redis behind it."""
 
-    model_config = ConfigDict(json_schema_extra=_upstream_or_file)
+    model_config = ConfigDict(json_schema_extra=upstream_or_file)
 
     name: Name = setting("cache", "The route's name in logs and metrics.", reloadable=False)
     listen: RedisListen = setting(
@@ -420,7 +393,7 @@ class RedisRoute(Section):
 
 
 class Admin(Section):
-    """The admin port: health, metrics, status, dashboard."""
+    """The admin port (health, metrics, status, dashboard) and the admin console."""
 
     listen: AdminListen = setting(
         "127.0.0.1:9127",
@@ -453,6 +426,29 @@ class Admin(Section):
         if token is not None and len(token.get_secret_value()) < TOKEN_CHARS_MIN:
             raise ValueError(f"expected at least {TOKEN_CHARS_MIN} characters")
         return token
+
+    console: tuple[Role, ...] = setting(
+        ("backstay", "pgbouncer"),
+        "Database names that lead to the admin console, on the ports of every PostgreSQL route, "
+        "instead of to a database. []: no console.",
+        max_length=16,
+        reloadable=False,
+    )
+    users: tuple[Role, ...] | None = setting(
+        None,
+        "PostgreSQL users who may do everything at the console: PAUSE, KILL, RELOAD … They log in "
+        "as to the route. Default, if stats_users is not given either: the user of the route's "
+        "upstream URL.",
+        max_length=USERS_MAX,
+        reloadable=False,
+    )
+    stats_users: tuple[Role, ...] | None = setting(
+        None,
+        "PostgreSQL users who may SHOW at the console. Default, if users is not given either: "
+        "whoever logs in over loopback or a Unix socket.",
+        max_length=USERS_MAX,
+        reloadable=False,
+    )
 
 
 class Log(Section):

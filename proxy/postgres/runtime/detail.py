@@ -45,6 +45,7 @@ def state_of(session: Session) -> str:
 
 def _session(session: Session, now_s: float, unix_s: float) -> SessionRow:
     address, port = peer_of(session.transport)
+    local_address, local_port = local_of(session.transport)
     state = state_of(session)
     waited_s = now_s - session.lost_at_s if state == "waiting" and session.lost_at_s else 0.0
     return SessionRow(
@@ -62,6 +63,8 @@ def _session(session: Session, now_s: float, unix_s: float) -> SessionRow:
         link=session.link.number if session.link is not None else 0,
         tls=tls_of(session.transport),
         prepared=len(session.state.prepared.by_name) + len(session.state.prepared.sql),
+        local_address=local_address,
+        local_port=local_port,
     )
 
 
@@ -93,6 +96,7 @@ def _link(link: Link, pool: "Pool", session: Session | None, unix_s: float) -> L
         session=session.number if session is not None else 0,
         tls=tls_of(transport),
         prepared=len(prepared.by_name) + len(prepared.sql) if prepared is not None else 0,
+        stale=link.stale,
     )
 
 

@@ -228,13 +228,16 @@ class Entry(asyncio.Protocol):
                 self._route.counters.logins_refused += 1
                 self.refuse(wire)
             case Authenticated(credentials):
-                if self._route.full:
+                console = self._route.console
+                at_console = console.is_meant(self._startup)
+                if self._route.full and not at_console:
                     self.refuse(say.too_many_clients(self._route.options.pool.clients))
                     return
                 rest, transport = self._buffer, self._transport
                 self._finish()
                 assert transport is not None
-                self._route.join(transport, self._startup, credentials, rest)
+                enter = console.enter if at_console else self._route.join
+                enter(transport, self._startup, credentials, rest)
 
     # -- ends
 

@@ -34,6 +34,7 @@ class UpstreamOptions:
     minor: int = 0
     user: bytes | None = None
     password: bytes | None = field(default=None, repr=False)
+    database: bytes | None = None  # where the console has a password proven
     defaults: dict[bytes, bytes] = field(default_factory=dict)  # start-up settings of the URL
 
 

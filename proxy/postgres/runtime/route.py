@@ -29,6 +29,7 @@ from proxy.postgres.protocol.client_login import (
 from proxy.postgres.protocol.session_state import Need, SessionState
 from proxy.postgres.protocol.startup import Startup
 from proxy.postgres.runtime import cancel, control
+from proxy.postgres.runtime.console import Console, ConsoleSession
 from proxy.postgres.runtime.counters import Counters
 from proxy.postgres.runtime.entry import Entry
 from proxy.postgres.runtime.link import Link
@@ -81,7 +82,8 @@ class PostgresRoute:
             route=options.name,
         )
         self.pools: dict[PoolKey, Pool] = {}
-        self._keys: dict[keys.CancelKey, Session] = {}
+        self.console = Console(self)
+        self._keys: dict[keys.CancelKey, Session | ConsoleSession] = {}
         self._to_look: dict[Session, float] = {}
 
     def events(self, event: str, /, *, level: str = "info", **fields: object) -> None:
@@ -171,6 +173,7 @@ class PostgresRoute:
         self.kill_all()
         for pool in self.pools.values():
             pool.close()
+        self.console.close()
         await self.tasks.stop()
 
     def kill_all(self) -> None:
@@ -187,6 +190,8 @@ class PostgresRoute:
         """Why this client cannot come in, as far as that is known before its login."""
         if self.refusing is not None:
             return self.refusing
+        if self.console.is_meant(startup):
+            return self.console.refusal(startup, tls)
         if self.gate.shut_for is Reason.KILLED:
             return say_operator.route_killed()
         if startup.replication:
@@ -231,7 +236,7 @@ class PostgresRoute:
         self.sessions.discard(session)
         self._to_look.pop(session, None)
         if session.key is not None:
-            self._keys.pop(session.key, None)
+            self.forget_key(session.key)
         self.counters.units += session.expected.transactions
         pool = session.pool
         if not pool.proven and pool.unused:
@@ -289,13 +294,17 @@ class PostgresRoute:
 
     # -- cancel
 
-    def new_key(self, session: Session, pid: int) -> keys.CancelKey:
+    def new_key(self, session: Session | ConsoleSession, pid: int) -> keys.CancelKey:
         """The session's own cancel key, valid as long as the session."""
         while True:
             key = keys.make(pid, secrets.token_bytes(keys.RANDOM_BYTES), session.minor)
             if key not in self._keys:
                 self._keys[key] = session
                 return key
+
+    def forget_key(self, key: keys.CancelKey) -> None:
+        """Its session has ended."""
+        self._keys.pop(key, None)
 
     def cancel(self, key: keys.CancelKey) -> "asyncio.Task[None] | None":
         """A client's CancelRequest: for its session's link, or for its place in the queue.

@@ -47,6 +47,7 @@ def _waits(route: "RedisRoute", now_s: float) -> dict[object, float]:
 
 def _client(client: ClientConnection, waits: dict[object, float], unix_s: float) -> SessionRow:
     address, port = peer_of(client.transport)
+    local_address, local_port = local_of(client.transport)
     state = "active" if client.busy or client.inflight or client.exclusive else "idle"
     link: UpstreamLink | None = client.lane.link if client.lane is not None else None
     if client.exclusive is not None:
@@ -65,6 +66,8 @@ def _client(client: ClientConnection, waits: dict[object, float], unix_s: float)
         waited_s=max(0.0, waits.get(client, 0.0)),
         link=link.number if link is not None else 0,
         tls=tls_of(client.transport),
+        local_address=local_address,
+        local_port=local_port,
     )
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.errors import ConfigError
+from proxy.settings.fields import Section
 from proxy.settings.load import load_text
-from proxy.settings.model import Section, Settings
+from proxy.settings.model import Settings
 
 LINE = re.compile(r"f\.yaml(:\d+:\d+)?: [\w'\"\[].*\S")
 
