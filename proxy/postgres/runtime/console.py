@@ -128,6 +128,8 @@ class Console:
         if any(pool.proven and (key.user, key.secret) == who for key, pool in route.pools.items()):
             self._remember(who)
             return
+        if who in self._proven and (route.gate.is_shut or not route.upstream.available):
+            return  # it was right when it could be asked last
         if self._proofs >= PROOFS_MAX:
             raise LimitExceeded(f"{PROOFS_MAX} logins are being proven", Reason.LIMIT)
         self._proofs += 1
@@ -135,7 +137,7 @@ class Console:
             link = await self._ask_upstream(startup, credentials)
         except UpstreamUnavailable:
             if who in self._proven:
-                return  # it was right when it could be asked last
+                return
             raise
         except UpstreamRefused:
             self._proven.pop(who, None)
@@ -153,7 +155,7 @@ class Console:
         try:
             async with asyncio.timeout(PROOF_S):
                 while True:
-                    await upstream.gate()
+                    await upstream.let_pass()
                     try:
                         return await upstream.open(wanted)
                     except UpstreamUnavailable:

@@ -96,7 +96,7 @@ def _link(link: Link, pool: "Pool", session: Session | None, unix_s: float) -> L
         session=session.number if session is not None else 0,
         tls=tls_of(transport),
         prepared=len(prepared.by_name) + len(prepared.sql) if prepared is not None else 0,
-        stale=link.stale,
+        stale=bool(link.stale),
     )
 
 
