@@ -19,7 +19,7 @@ COMPILED_TESTS := tests/unit/postgres tests/property/test_postgres_stream.py \
 	tests/integration/test_twin.py
 DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy chromium chromium-driver
 
-.PHONY: help demo test check static compiled test-compiled bench campaign servers clean
+.PHONY: help demo test check static compiled test-compiled bench campaign picture servers clean
 
 help:
 	@echo "make demo      see it work: embedded servers, cut links, 0 errors"
@@ -28,6 +28,7 @@ help:
 	@echo "make compiled  build the data path as machine code into .venv/compiled (make bench measures it)"
 	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy"
 	@echo "make campaign  the fault tests alone: cuts, restarts, outages, the ledger of writes"
+	@echo "make picture   the dashboard's pictures in docs/, from a running demo"
 	@echo "make clean     remove .venv and caches"
 
 demo: $(VENV)/.demo
@@ -68,6 +69,10 @@ bench: $(COMPILED)/.made $(VENV)/.servers
 
 campaign: $(VENV)/.dev $(VENV)/.servers
 	@$(PYTEST) tests/faults $(CAMPAIGN_ARGS)
+
+# Needs Chromium, as the dashboard's tests do.
+picture: $(VENV)/.dev $(VENV)/.servers
+	@$(PY) -m tests.integration.dashboard.picture $(PICTURE_ARGS)
 
 servers: $(VENV)/.servers
 

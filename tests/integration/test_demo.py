@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def test_once_is_faultless() -> None:
     assert told, output
     assert int(told[1]) > 5, "the strikes did nothing to the direct side"
     assert "server restart" in output
+    assert re.search(r"dashboard: http://127\.0\.0\.1:\d+/$", output, re.MULTILINE)
 
 
 async def test_every_kind_of_strike_comes_about() -> None:
@@ -121,9 +123,14 @@ async def test_a_proxy_that_dies_is_found_out(monkeypatch: pytest.MonkeyPatch) -
 def test_an_interrupt_ends_everything_in_order() -> None:
     with start("--seconds", "60") as process:
         assert process.stdout is not None
+        shown = ""
         for line in process.stdout:
             if "through Backstay:" in line:
                 break
+            if told := re.search(r"dashboard: (http\S+)", line):
+                with urllib.request.urlopen(told[1]) as page:
+                    shown = page.read().decode()
+        assert "<title>Backstay</title>" in shown
         family = descendants(process.pid)
         assert len(family) > 2
         process.send_signal(signal.SIGINT)
