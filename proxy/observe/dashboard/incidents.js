@@ -30,12 +30,12 @@ export class Incidents {
   /** @param {Status} status */
   update(status) {
     this.status = status;
-    const { incidents, now_s, uptime_s } = status;
+    const { incidents, uptime_s } = status;
     this.timeline.update(status);
     put(this.none, `None since Backstay started ${span(uptime_s)} ago.`);
     this.none.hidden = incidents.length > 0;
     const shown = this.all ? incidents : incidents.slice(0, SHOWN_FIRST);
-    this.list(shown.map((incident) => ({ incident, now_s })));
+    this.list(shown.map((incident) => ({ incident, status })));
     this.more.hidden = incidents.length <= SHOWN_FIRST;
     attribute(this.more, "aria-expanded", String(this.all));
     put(this.more, this.all ? `Show the newest ${SHOWN_FIRST} only`
@@ -62,7 +62,7 @@ export class Incidents {
   }
 }
 
-/** @typedef {{incident: Incident, now_s: number}} Shown */
+/** @typedef {{incident: Incident, status: Status}} Shown */
 
 /** @param {Shown} first */
 function item({ incident: { id } }) {
@@ -79,8 +79,9 @@ function item({ incident: { id } }) {
   return {
     root,
     /** @param {Shown} one */
-    update({ incident, now_s }) {
-      const { level, text } = outcome(incident);
+    update({ incident, status }) {
+      const { now_s } = status;
+      const { level, text } = outcome(incident, status);
       attribute(root, "data-level", level);
       change(sign, LEVELS[level][0]);
       put(time, clock(incident.started_s, now_s));
@@ -126,7 +127,7 @@ function factsOf(incident, now_s) {
   facts.push({ name: "Sent again", field: "replayed",
     lines: lines(incident.replayed, CERTIFICATES, "nothing") });
   facts.push({ name: "Answered with an error", field: "errors",
-    lines: lines(incident.errors, ERRORS, "nobody") });
+    lines: lines(incident.errors, { ...REASONS, ...ERRORS }, "nobody") });
   return facts;
 }
 

@@ -4,13 +4,22 @@ import { some } from "./format.js";
 import { total } from "./history.js";
 
 /** @typedef {import("./types.js").Incident} Incident */
+/** @typedef {import("./types.js").Status} Status */
 /** @typedef {import("./types.js").Level} Level */
 
-/** @param {Incident} incident @returns {{level: Level, text: string}} */
-export function outcome({ ended_s, errors }) {
+/**
+ * An incident is kept open for a moment after everybody is served, as the next loss may follow.
+ * @param {Incident} incident @param {Status} status @returns {{level: Level, text: string}}
+ */
+export function outcome({ route, kind, ended_s, errors }, status) {
   const told = total(errors);
   if (ended_s === null) {
-    return { level: "critical", text: told ? `going on, ${some(told, "error")} so far` : "going on" };
+    const routes = kind === "redis" ? status.redis : status.postgres;
+    const at = routes.find(({ name }) => name === route);
+    const calm = at !== undefined && at.state !== "away" && at.waiting === 0;
+    const now = calm ? "served again" : "going on";
+    const level = !calm ? "critical" : told ? "warning" : "info";
+    return { level, text: told ? `${now}, ${some(told, "error")} so far` : now };
   }
   return told ? { level: "warning", text: `${some(told, "error")} answered` }
     : { level: "good", text: "absorbed, no error" };

@@ -10,7 +10,7 @@ import { outcome } from "./outcome.js";
 /** @typedef {import("./types.js").Status} Status */
 /** @typedef {import("./types.js").Incident} Incident */
 
-const STEPS_S = [300, 900, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400];
+const STEPS_S = [60, 120, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400];
 const CHOICES = [
   { name: "5 min", span_s: 300 },
   { name: "1 h", span_s: 3600 },
@@ -57,7 +57,7 @@ export class Timeline {
     const routes = [...status.postgres, ...status.redis].map(({ name }) => name);
     this.lanes([...new Set(routes.concat(incidents.map(({ route }) => route)))].map((route) => ({
       route,
-      now_s,
+      status,
       span_s,
       incidents: incidents.filter((one) => one.route === route
         && (one.ended_s ?? now_s) >= now_s - span_s),
@@ -65,7 +65,7 @@ export class Timeline {
   }
 }
 
-/** @typedef {{route: string, now_s: number, span_s: number, incidents: Incident[]}} Lane */
+/** @typedef {{route: string, status: Status, span_s: number, incidents: Incident[]}} Lane */
 
 /** The shortest step that holds all of them. @param {Incident[]} incidents @param {number} now_s */
 function fitting(incidents, now_s) {
@@ -81,18 +81,19 @@ function lane(open) {
   return {
     root: el("div", { class: "lane" }, name, track),
     /** @param {Lane} one */
-    update({ route, now_s, span_s, incidents }) {
+    update({ route, status, span_s, incidents }) {
+      const { now_s } = status;
       put(name, route);
       marks(incidents.map((incident) => {
         const from = Math.max(0, 1 - (now_s - incident.started_s) / span_s);
         const to = Math.min(1, 1 - (now_s - (incident.ended_s ?? now_s)) / span_s);
-        return { incident, from, to: Math.max(from, to) };
+        return { incident, status, from, to: Math.max(from, to) };
       }));
     },
   };
 }
 
-/** @typedef {{incident: Incident, from: number, to: number}} Placed */
+/** @typedef {{incident: Incident, status: Status, from: number, to: number}} Placed */
 
 /** @param {(id: string) => void} open */
 function mark(open) {
@@ -102,9 +103,9 @@ function mark(open) {
   return {
     root,
     /** @param {Placed} one */
-    update({ incident, from, to }) {
+    update({ incident, status, from, to }) {
       id = incident.id;
-      const { level, text } = outcome(incident);
+      const { level, text } = outcome(incident, status);
       attribute(root, "data-level", level);
       attribute(root, "data-open", incident.ended_s === null);
       attribute(root, "title", `${incident.route}: ${text}`);

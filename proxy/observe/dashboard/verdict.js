@@ -91,7 +91,7 @@ function calm({ well, incidents, now_s }, looks) {
   if (!well) return "";
   const [last] = incidents;
   const first = !last ? "No incident since Backstay started."
-    : last.ended_s === null ? "An incident is under way."
+    : last.ended_s === null ? "The last incident is just over."
       : `The last incident ended ${span(now_s - last.ended_s)} ago.`;
   if (looks === 0) return first;
   return `${first} ${looks === 1 ? "One thing is" : `${count(looks)} things are`} worth a look:`;

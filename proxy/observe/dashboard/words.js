@@ -38,6 +38,9 @@ export const REASONS = {
   command_timeout: "the command took too long",
   cancelled: "cancelled by the client",
   unsupported: "not supported by Backstay",
+  paused: "an operator paused it",
+  reconnect: "an operator asked for new links",
+  killed: "an operator ended it",
   drain: "Backstay was draining",
   shutdown: "Backstay stopped",
   bug: "a bug in Backstay: please report it",
@@ -65,6 +68,7 @@ export const CERTIFICATES = {
   unsent: "had not been sent (NS)",
   fatal: "the server’s FATAL proved that it was rolled back (FT)",
   read_only: "cannot write, ran again read-only (RO)",
+  resent: "Redis commands: reads, and what had not been sent",
   harmless: "BEGIN, settings, or a transaction that never got a COMMIT (OT)",
 };
 

@@ -187,6 +187,18 @@ def nasty() -> Report:
     return canned.report(postgres=[route], redis=[redis], incidents=[incident])
 
 
+def test_an_incident_is_red_only_while_somebody_waits(tab: Tab, stand_in: MakeStandIn) -> None:
+    incident = canned.incident(5, 1, NOW_S, ended_s=None)
+    server = stand_in(canned.status(canned.report(incidents=[incident])))
+    tab.open(server.url)
+    assert tab.text(".incident-outcome") == "served again"
+    assert "The last incident is just over." in tab.text(".verdict-note")
+    route = canned.postgres(waiting=1)
+    server.status = canned.status(canned.report(incidents=[incident], postgres=[route]))
+    tab.wait("document.querySelector('.incident-outcome').textContent === 'going on'")
+    assert tab.js("document.querySelector('.mark').dataset.level") == "critical"
+
+
 # -- how fresh it is
 
 
