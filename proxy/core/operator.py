@@ -43,6 +43,7 @@ class SessionRow:
     worker: int = 0
     local_address: str = ""
     local_port: int = 0
+    requested_s: float = 0.0  # about when it asked for something last
 
 
 @dataclass(frozen=True, slots=True)

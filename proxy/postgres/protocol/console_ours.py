@@ -11,6 +11,10 @@ ROUTES = columns(
     "name kind state reason away_s:n listen upstream clients:i clients_max:i waiting:i"
     " waiting_max:i links:i losses:q errors:q"
 )
+ROUTE_POOLS = columns(
+    "route user dbname sessions_active:i sessions_idle:i sessions_waiting:i links_active:i"
+    " links_idle:i links_opening:i links_max:i longest_wait_s:n"
+)
 INCIDENTS = columns(
     "id route kind reason upstream last_words started ended losses:i sessions:i"
     " longest_wait_s:n outage_s:n replayed errors"
@@ -53,6 +57,19 @@ def _routes(report: Report) -> list[Row]:
             *(_links(route), sum(route.losses.values()), sum(route.errors.values())),
         ]
         for route in _each(report)
+    ]
+
+
+def _route_pools(report: Report) -> list[Row]:
+    return [
+        [
+            *(route.name, pool.user, pool.database),
+            *(pool.sessions_active, pool.sessions_idle, pool.sessions_waiting),
+            *(pool.links_active, pool.links_idle, pool.links_opening, pool.links_max),
+            pool.longest_wait_s,
+        ]
+        for route in report.postgres
+        for pool in route.pools
     ]
 
 
@@ -148,6 +165,7 @@ def _workers(report: Report) -> list[Row]:
 
 MADE: dict[str, tuple[Columns, Callable[[Report], list[Row]]]] = {
     "routes": (ROUTES, _routes),
+    "route_pools": (ROUTE_POOLS, _route_pools),
     "incidents": (INCIDENTS, _incidents),
     "cache": (CACHE, _caches),
     "keys": (KEYS, _keys),

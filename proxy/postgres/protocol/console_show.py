@@ -1,8 +1,9 @@
 """The tables that PgBouncer's console has, filled from our reports: its columns, names and order.
 
-Source: PgBouncer 1.25, usage page. Exporters and people read the columns by name; ours come behind
-theirs. What PgBouncer calls a database is a route here, in every table, so that the names of one
-table can be used in another and in PAUSE; the database behind a route is `dbname`.
+Source: PgBouncer 1.25, usage page. Exporters and people read the columns by name, and some of the
+former refuse a column they do not know: only CLIENTS, SERVERS and SOCKETS have more. None of them
+takes NULL for a time or a port. What PgBouncer calls a database is a route here, in every table, so
+that the names of one table can be used in another and in PAUSE; the database behind is `dbname`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,7 @@ SOCKETS = columns(_SOCKET + _DEBUG + _OURS)
 POOLS = columns(
     "database user cl_active:i cl_waiting:i cl_active_cancel_req:i cl_waiting_cancel_req:i"
     " sv_active:i sv_active_cancel:i sv_being_canceled:i sv_idle:i sv_used:i sv_tested:i"
-    " sv_login:i maxwait:i maxwait_us:i pool_mode load_balance_hosts dbname"
+    " sv_login:i maxwait:i maxwait_us:i pool_mode load_balance_hosts"
 )
 DATABASES = columns(
     "name host port:i database force_user pool_size:i min_pool_size:i reserve_pool_size:i"
@@ -91,7 +92,7 @@ def _client(row: SessionRow, state: str, debug: Row) -> Row:
     return [
         *("C", row.user, row.route, "none", state),
         *(row.address, row.port, row.local_address, row.local_port),
-        *(when(row.connected_s), None, wait, wait_us, 0),
+        *(when(row.connected_s), when(row.requested_s or row.connected_s), wait, wait_us, 0),
         *(f"C{row.id}", f"S{row.link}" if row.link else "", 0, row.tls, row.application),
         *(row.prepared, row.id, *debug, row.database, row.worker),
     ]
@@ -172,12 +173,11 @@ def _pool(route: str, user: str, pools: Sequence[PoolReport]) -> Row:
         return sum(getattr(pool, name) for pool in pools)
 
     wait, wait_us = _split(max(pool.longest_wait_s for pool in pools))
-    names = sorted(pool.database for pool in pools)
     return [
         *(route, user, total("sessions_active") + total("sessions_idle")),
         *(total("sessions_waiting"), 0, 0),
         *(total("links_active"), 0, 0, total("links_idle"), 0, 0, total("links_opening")),
-        *(wait, wait_us, POOL_MODE, None, ",".join(names[:NAMES_MAX])),
+        *(wait, wait_us, POOL_MODE, None),
     ]
 
 
@@ -186,7 +186,7 @@ def _databases(facts: Facts) -> list[Row]:
 
 
 def _database(route: PostgresReport, facts: Facts) -> Row:
-    host, _, port = (route.upstream[0] if route.upstream else "").rpartition(":")
+    host, port = _host_and_port(route.upstream[0] if route.upstream else "")
     several = "round-robin" if len(route.upstream) > 1 else None
     names = sorted({pool.database for pool in route.pools})
     links = sum(p.links_active + p.links_idle + p.links_opening for p in route.pools)
@@ -194,13 +194,22 @@ def _database(route: PostgresReport, facts: Facts) -> Row:
     if size is None:
         size = max((pool.links_max for pool in route.pools), default=0)
     return [
-        *(route.name, host or None, int(port) if port.isdigit() else None),
+        *(route.name, host or None, port),
         *(",".join(names[:NAMES_MAX]), None),
         *(size, _setting(facts, f"postgres.{route.name}.pool.warm") or 0, 0),
         _setting(facts, f"postgres.{route.name}.pool.lifetime_s") or 0,
         *(POOL_MODE, several, 0, links, route.clients_max, route.clients),
         *(int(route.state == "paused"), 0),
     ]
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """`db:5432`, `[::1]:5432`, or the path of a Unix socket, as PgBouncer writes them."""
+    folder, unix, port = address.rpartition("/.s.PGSQL.")
+    if not unix:
+        folder, _, port = address.rpartition(":")
+    host = folder.removeprefix("[").removesuffix("]")
+    return (host, int(port)) if port.isdecimal() and port.isascii() else (address, 0)
 
 
 def _setting(facts: Facts, path: str) -> int | None:
@@ -251,10 +260,11 @@ def _lists(report: Report) -> list[Row]:
 
 
 def _config(facts: Facts) -> list[Row]:
-    """Our settings by their paths, and the two of PgBouncer's names that exporters look for."""
+    """Our settings by their paths, and those of PgBouncer's names that exporters look for."""
     clients = sum(route.clients_max for route in facts.report.postgres)
     rows: list[Row] = [
         ["max_client_conn", str(clients), None, "no"],
+        ["max_db_connections", "0", "0", "no"],
         ["max_user_connections", "0", "0", "no"],
     ]
     rows.extend(

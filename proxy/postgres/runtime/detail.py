@@ -65,6 +65,7 @@ def _session(session: Session, now_s: float, unix_s: float) -> SessionRow:
         prepared=len(session.state.prepared.by_name) + len(session.state.prepared.sql),
         local_address=local_address,
         local_port=local_port,
+        requested_s=(now_s if state == "active" else session.used_s) + unix_s,
     )
 
 

@@ -156,7 +156,7 @@ class PostgresRoute:
             done = session.expected.transactions
             if session.seen != done:
                 session.seen = done
-                session.idle_since_s = now_s
+                session.idle_since_s = session.used_s = now_s
             elif now_s - session.idle_since_s >= ping_s and session.ask_later():
                 session.idle_since_s = now_s
                 session.look()
@@ -225,7 +225,7 @@ class PostgresRoute:
             settings.setdefault(name, value)
         wanted = pool.shared(tuple(sorted(settings.items())))
         session = Session(self, pool, wanted, session_number())
-        session.joined_s = asyncio.get_running_loop().time()
+        session.joined_s = session.used_s = asyncio.get_running_loop().time()
         session.minor = startup.minor
         self.sessions.add(session)
         transport.set_protocol(as_asyncio(session))

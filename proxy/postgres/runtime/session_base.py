@@ -104,6 +104,7 @@ class SessionBase:
         "told",
         "transport",
         "until_sample",
+        "used_s",
     )
 
     def __init__(
@@ -127,6 +128,7 @@ class SessionBase:
         self.owed_ready: int | None = None  # the next Sync closes a unit answered already
         self.lost_at_s = 0.0
         self.idle_since_s = 0.0
+        self.used_s = 0.0  # when the sweep last saw that it had done something
         self.joined_s = 0.0  # the loop's time of its login
         self.seen = -1
         self.told = False  # since it lost its link, its client has had an error for that

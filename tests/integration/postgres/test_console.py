@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 
 import asyncpg
 import psycopg
@@ -17,7 +18,7 @@ from proxy.postgres.protocol.console_door import ConsoleOptions
 from proxy.postgres.runtime.console import BUFFER_BYTES_MAX, SESSIONS_MAX
 from tests import wire
 from tests.integration.postgres.console_kit import console, open_console
-from tests.integration.postgres.kit import Make, Proxied, eventually
+from tests.integration.postgres.kit import Make, Proxied, backends, eventually
 from tests.wire import PgWire
 
 pytestmark = pytest.mark.servers
@@ -110,7 +111,8 @@ async def test_sqlalchemy_asyncpg(proxied: Make, postgres: PostgresServer) -> No
 def test_a_pause_waits_and_can_be_cancelled(proxied: Make, postgres: PostgresServer) -> None:
     proxy = proxied(postgres)
     operator = open_console(proxy)
-    with console(proxy) as waiting, console(proxy) as other:
+    with console(proxy) as waiting, console(proxy) as other, proxy.wire() as session:
+        session.query("begin; select 1")
         waiting.send(wire.query("PAUSE main"))
         eventually(lambda: operator.waiting == 1)
         assert wire.rows(other.query("SHOW STATE"))  # nobody else waits for it
@@ -119,33 +121,34 @@ def test_a_pause_waits_and_can_be_cancelled(proxied: Make, postgres: PostgresSer
             assert cancelling.until_closed() == []
         answer = waiting.until_ready()
         assert wire.sqlstate(answer) == "57014"
-        assert "RESUME" in wire.error_fields(answer[0])["H"]
-        assert (operator.waiting, operator.cancelled) == (0, 1)
-        assert wire.rows(waiting.query("SHOW STATE"))  # and the session goes on
+        assert "stays paused (main)" in wire.error_fields(answer[0])["H"]
+        assert operator.waiting == 0
+        assert wire.rows(waiting.query("SHOW STATE"))  # the console goes on
         waiting.send(wire.query("PAUSE"))
         eventually(lambda: operator.waiting == 1)
-        proxy.call(operator.paused.set)
+        session.query("commit")
         assert wire.tags(waiting.until_ready()) == ["PAUSE"]
+        assert not proxy.counts()["links"]
+        session.send(wire.query("select 7"))
+        with pytest.raises(TimeoutError):
+            session.read_message(0.2)
+        assert wire.tags(other.query("RESUME")) == ["RESUME"]
+        assert wire.rows(session.until_ready()) == [(b"7",)]
     said = [(one["command"], one["target"], one["done"]) for one in proxy.named("console_command")]
-    assert said == [("pause", "main", False), ("pause", "all", True)]
+    assert said == [("pause", "main", False), ("pause", "all", True), ("resume", "all", True)]
 
 
 def test_who_leaves_waits_no_more(proxied: Make, postgres: PostgresServer) -> None:
     proxy = proxied(postgres)
     operator = open_console(proxy)
-    leaving = console(proxy)
-    leaving.send(wire.query("PAUSE"))
-    eventually(lambda: operator.waiting == 1)
-    leaving.close()
-    eventually(lambda: operator.waiting == 0)
-    eventually(lambda: not proxy.route.console.sessions)
-
-
-def _make_stale(proxy: Proxied) -> None:
-    """What RECONNECT does."""
-    for session in proxy.route.sessions:
-        assert session.link is not None
-        session.link.stale = session._alert = True
+    with proxy.wire() as session:
+        session.query("begin; select 1")
+        leaving = console(proxy)
+        leaving.send(wire.query("PAUSE"))
+        eventually(lambda: operator.waiting == 1)
+        leaving.close()
+        eventually(lambda: operator.waiting == 0)
+        eventually(lambda: not proxy.route.console.sessions)
 
 
 def test_wait_close_returns_when_the_last_old_link_is_gone(
@@ -154,12 +157,68 @@ def test_wait_close_returns_when_the_last_old_link_is_gone(
     proxy = proxied(postgres)
     open_console(proxy)
     with proxy.wire() as session, console(proxy) as client:
-        proxy.call(lambda: _make_stale(proxy))
+        session.query("begin; select 1")
+        old = session.value("select pg_backend_pid()")
+        assert wire.tags(client.query("RECONNECT main")) == ["RECONNECT"]
         client.send(wire.query("WAIT_CLOSE main"))
         with pytest.raises(TimeoutError):
             client.read_message(0.6)
-        assert session.value("select 1") == b"1"  # its boundary: the link is left
+        session.query("commit")  # its boundary: the link is left
         assert wire.tags(client.until_ready()) == ["WAIT_CLOSE"]
+        assert session.value("select pg_backend_pid()") != old
+
+
+def test_a_pause_under_load_loses_nothing(
+    proxied: Make, make_postgres: Callable[..., PostgresServer]
+) -> None:
+    """Writers, PAUSE, a restart of the server, RESUME: each row acknowledged is there once."""
+    server = make_postgres()
+    server.sql("create table ledger (writer int, n int)")
+    proxy = proxied(server)
+    open_console(proxy)
+    stop, written, errors = threading.Event(), [0] * 4, []
+
+    def write(writer: int) -> None:
+        try:
+            with proxy.connect() as client:
+                while not stop.is_set():
+                    client.execute("insert into ledger values (%s, %s)", [writer, written[writer]])
+                    written[writer] += 1
+        except psycopg.Error as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: min(written) > 20)
+    with console(proxy) as client:
+        assert wire.tags(client.query("PAUSE main")) == ["PAUSE"]
+        assert backends(server) == []  # as PgBouncer promises: the server may be restarted now
+        assert wire.rows(client.query("SHOW DATABASES"))[0][-2:] == (b"1", b"0")
+        server.restart()
+        before = list(written)
+        assert wire.tags(client.query("RESUME main")) == ["RESUME"]
+    eventually(lambda: all(now > then + 20 for now, then in zip(written, before, strict=True)))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    rows = server.sql("select writer, count(*), count(distinct n), max(n) from ledger group by 1")
+    assert sorted(rows) == [(w, n, n, n - 1) for w, n in enumerate(written)]
+
+
+def test_kill_and_resume(proxied: Make, postgres: PostgresServer) -> None:
+    proxy = proxied(postgres)
+    open_console(proxy)
+    with proxy.wire() as session, console(proxy) as client:
+        assert wire.tags(client.query("KILL main")) == ["KILL"]
+        assert wire.sqlstate(session.until_closed()) == "57P01"
+        with pytest.raises(wire.LoginRefused):
+            proxy.wire()
+        with console(proxy) as other:  # the console is not killed with the route
+            assert wire.tags(other.query("RESUME main")) == ["RESUME"]
+        with proxy.wire() as again:
+            assert again.value("select 1") == b"1"
 
 
 def test_kill_client_ends_one_session(proxied: Make, postgres: PostgresServer) -> None:

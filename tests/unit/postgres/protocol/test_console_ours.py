@@ -26,6 +26,11 @@ def test_routes_of_both_kinds() -> None:
     assert (cache["kind"], cache["links"]) == ("redis", 3)
 
 
+def test_route_pools() -> None:
+    found = [(row["user"], row["dbname"], row["links_max"]) for row in rows("route_pools")]
+    assert found == [("app", "shop", 20), ("app", "crm", 20), ("etl", "shop", 20)]
+
+
 def test_incidents() -> None:
     (one,) = rows("incidents")
     assert (one["id"], one["ended"], one["losses"]) == ("i1", None, 3)

@@ -46,6 +46,8 @@ def test_columns_begin_with_pgbouncers(name: str) -> None:
     ours = [column.name for column in MADE[name][0]]
     theirs = PGBOUNCER[name].split()
     assert ours[: len(theirs)] == theirs
+    more = {"dbname", "worker"} if name in ("clients", "servers", "sockets") else set()
+    assert set(ours[len(theirs) :]) == more
 
 
 NAMES = (
@@ -92,7 +94,7 @@ def test_sockets_are_both_and_active_ones_are_fewer() -> None:
 
 def test_pools_are_one_for_each_route_and_user() -> None:
     app, etl = rows("pools")
-    assert (app["database"], app["user"], app["dbname"]) == ("main", "app", "crm,shop")
+    assert (app["database"], app["user"]) == ("main", "app")
     assert (app["cl_active"], app["cl_waiting"]) == (3, 2)
     assert (app["sv_active"], app["sv_idle"], app["maxwait"]) == (3, 1, 1)
     assert (app["maxwait_us"], app["pool_mode"]) == (250_000, "session")
@@ -106,7 +108,22 @@ def test_databases_are_routes() -> None:
     assert (main["current_connections"], main["max_client_connections"]) == (7, 100)
     assert (main["paused"], other["paused"]) == (0, 1)
     assert main["load_balance_hosts"] == "round-robin"
-    assert (other["port"], other["load_balance_hosts"]) == (None, None)
+    assert (other["host"], other["port"], other["load_balance_hosts"]) == ("/run/db", 5432, None)
+
+
+def test_hosts_as_pgbouncer_writes_them() -> None:
+    made = facts()
+    route = made.report.postgres[0]
+    for address, host, port in (("[::1]:5", "::1", 5), ("odd", "odd", 0), ("", None, 0)):
+        route.upstream = [address]
+        (row, _) = table("databases", made).rows
+        assert row[1:3] == [host, port]
+
+
+def test_no_exporter_meets_a_time_that_is_null() -> None:
+    for row in rows("clients") + rows("servers"):
+        assert row["connect_time"]
+        assert row["request_time"]
 
 
 def test_lists_users_config_mem_and_state() -> None:
