@@ -1,13 +1,19 @@
 """Prepared statements across a loss: each exists exactly once, wherever the link died."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from proxy.core.reasons import Reason
 from proxy.demo.cutter import Cut, Direction
+from proxy.demo.servers import PostgresServer
 from proxy.postgres.runtime import reenter
+from tests import wire
+from tests.faults.cut_bench import CutBench, Wound, gone
+from tests.faults.test_losses import Case
+from tests.wire import SYNC
 
 TEXT = "select n from generate_series(1, %s::int) n"
 
@@ -85,3 +91,71 @@ async def test_a_link_that_dies_when_the_transaction_is_begun_again(
     assert await cursor.fetchone() == ("5MB",)
     await connection.commit()
     assert len(begun) == 2
+
+
+# ---- the unnamed statement, used by a unit behind the one that made it
+
+AGAIN = wire.values() + wire.execute() + SYNC
+
+
+@pytest.fixture(scope="module")
+def bench(postgres: PostgresServer) -> Iterator[CutBench]:
+    postgres.sql("drop table if exists unnamed; create table unnamed (id int)")
+    with CutBench(postgres) as made:
+        yield made
+
+
+@pytest.fixture
+def case(postgres: PostgresServer, bench: CutBench) -> Iterator[Case]:
+    bench.call(lambda _: gone(bench))
+    made = Case(postgres, bench)
+    yield made
+    made.client.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("after_bytes", [*range(0, 60, 3)])
+def test_unnamed_read_used_twice(case: Case, after_bytes: int) -> None:
+    case.cut(Wound(Direction.TO_CLIENT, after_bytes, Cut.RST))
+    case.client.send(wire.parse("select 41") + wire.describe("S") + AGAIN + AGAIN)
+    answers = case.client.until_ready(2)
+    assert wire.sqlstate(answers) is None
+    assert wire.rows(answers) == [(b"41",), (b"41",)]
+    case.client.send(AGAIN)
+    assert wire.rows(case.client.until_ready()) == [(b"41",)]
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("after_bytes", [1, 5, 15, 35])
+def test_unnamed_write_used_by_a_later_unit(case: Case, after_bytes: int) -> None:
+    """The first two are in doubt, or done; the statement is there all the same."""
+    case.cut(Wound(Direction.TO_CLIENT, after_bytes, Cut.RST))
+    case.client.send(wire.parse("insert into unnamed values (7)") + AGAIN + AGAIN)
+    for _ in range(2):
+        assert wire.sqlstate(case.client.until_ready()) in (None, "08007")
+    case.client.send(AGAIN)
+    assert wire.tags(case.client.until_ready()) == ["INSERT 0 1"]
+
+
+@pytest.mark.servers
+def test_unnamed_statement_of_a_unit_that_is_told_lost(case: Case) -> None:
+    """The second was never read, for the server said FATAL: it runs, with the statement."""
+    killer = case.kill("PgSleep")
+    case.client.send(wire.parse("do $$ begin perform pg_sleep(0.4); end $$") + AGAIN + AGAIN)
+    assert wire.sqlstate(case.client.until_ready()) == "08007"
+    assert wire.tags(case.client.until_ready()) == ["DO"]
+    killer.join()
+
+
+@pytest.mark.servers
+def test_unnamed_statement_in_a_transaction_that_is_lost(case: Case) -> None:
+    case.client.query("begin")
+    case.client.query("select count(*) from pg_class")
+    case.cut(Wound(Direction.TO_CLIENT, 1, Cut.RST))
+    case.client.send(wire.parse("select 43") + AGAIN + AGAIN)
+    assert wire.sqlstate(case.client.until_ready()) == "40001"
+    assert wire.sqlstate(case.client.until_ready()) == "25P02"
+    case.client.send(wire.parse("rollback") + AGAIN)
+    assert wire.tags(case.client.until_ready()) == ["ROLLBACK"]
+    case.client.send(AGAIN)
+    assert wire.tags(case.client.until_ready()) == ["ROLLBACK"]

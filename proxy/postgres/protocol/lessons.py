@@ -121,16 +121,20 @@ def adopt(owner: "Expected", unit: Unit) -> None:
     """Statements of a unit that the client was told has failed with its link.
 
     A Parse outlives a failed unit, and drivers know it (psycopg's pipelines count on it): the
-    statement exists for a client that uses it, and does not for one that prepares it again.
+    statement exists for a client that uses it, and does not for one that prepares it again. The
+    unnamed one can be made again at any time.
     """
+    if unit.released or unit.errored:
+        return  # its answers have taught what there is
     for name, message in unit.parses or ():
-        if not (name and message) or unit.released:
+        if not message:
             continue
-        if name not in owner.state.statements:
+        if not name or name not in owner.state.statements:
             owner.state.parsed(name, message)
             owner.gatherer.names.setdefault(name, owner.gatherer.script_of(message))
         owner.missing.add(name)
-        owner.unsure |= {name}
+        if name:
+            owner.unsure |= {name}
 
 
 def farewell(body: bytes) -> dict[str, str] | None:

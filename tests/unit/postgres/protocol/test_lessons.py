@@ -188,9 +188,21 @@ def test_what_was_to_be_prepared_when_the_link_died_counts_as_prepared() -> None
     expected = owner()
     unit = one(p("SELECT 1", "a") + p("SELECT 2") + SYNC)
     lessons.adopt(expected, unit)
-    assert expected.state.statements == {b"a": p("SELECT 1", "a")}  # but not the unnamed one
-    assert expected.gatherer.names == {b"a": expected.gatherer.script_of(p("SELECT 1", "a"))}
-    assert expected.missing == expected.unsure == {b"a"}
+    assert expected.state.statements == {b"a": p("SELECT 1", "a"), b"": p("SELECT 2")}
+    assert expected.gatherer.names == {
+        b"a": expected.gatherer.script_of(p("SELECT 1", "a")),
+        b"": expected.gatherer.script_of(p("SELECT 2")),
+    }
+    assert expected.missing == {b"a", b""}
+    assert expected.unsure == {b"a"}  # the unnamed one can be made again at any time
+
+
+def test_what_the_server_refused_is_not_adopted() -> None:
+    expected = owner()
+    unit = one(p("SELEC 1", "a") + SYNC)
+    unit.errored = True
+    lessons.adopt(expected, unit)
+    assert expected.state.statements == {}
 
 
 def test_adopting_does_not_replace_what_has_the_name() -> None:
