@@ -21,7 +21,7 @@ from proxy.postgres.protocol.verdict import Replay
 from proxy.postgres.runtime.options import ResilienceOptions
 from tests import wire
 from tests.faults.cut_bench import CutBench, Wound, gone
-from tests.wire import COPY_DONE, FLUSH, SYNC, PgWire, WireClosed
+from tests.wire import COPY_DONE, FLUSH, SYNC, Binding, PgWire, WireClosed
 
 pytestmark = pytest.mark.servers
 
@@ -620,3 +620,45 @@ def test_sqlalchemy_does_not_invalidate(make: Make) -> None:
         connection.rollback()
         assert connection.scalar(sqlalchemy.text("select 3")) == 3
     engine.dispose()
+
+
+# ---- settings by bound values
+
+
+@pytest.mark.parametrize(
+    ("types", "formats", "values", "text"),
+    [
+        ((), (), (b"losses.tenant", b"seven"), "select set_config($1, $2, false)"),
+        ((), (1,), (b"losses.tenant", b"seven"), "select set_config($1, $2, false)"),
+        ((25, 25), (1, 1), (b"losses.tenant", b"seven"), "select set_config($1, $2, false)"),
+        ((1043, 1043), (1, 0), (b"losses.tenant", b"seven"), "select set_config($1, $2, false)"),
+        ((19,), (1,), (b"losses.tenant",), "select set_config($1, 'seven', false)"),
+        ((16,), (1,), (b"\0",), "select set_config('losses.tenant', 'seven', $1)"),
+    ],
+)
+def test_a_setting_of_bound_values_is_restored(
+    make: Make, types: Any, formats: Any, values: Any, text: str
+) -> None:
+    case = make()
+    for name in ("", "named"):
+        binding = Binding(values=values, formats=formats)
+        case.client.send(
+            wire.parse(text, name, types) + wire.bind(name, "", binding) + wire.execute() + SYNC
+        )
+        assert wire.sqlstate(case.client.until_ready()) is None
+        case.cut()
+        assert case.client.value("show losses.tenant") == b"seven"
+
+
+def test_a_setting_whose_bound_value_cannot_be_read_is_looked_up(make: Make) -> None:
+    """A number in binary, cast to text by the statement: its bytes are not its text."""
+    case = make()
+    text = "select set_config('losses.tenant', $1::text, false)"
+    binding = Binding(values=(b"\0\0\0\7",), formats=(1,))
+    case.client.send(
+        wire.parse(text, types=(23,)) + wire.bind("", "", binding) + wire.execute() + SYNC
+    )
+    assert wire.sqlstate(case.client.until_ready()) is None
+    assert case.client.value("select 1") == b"1"  # behind the look
+    case.cut()
+    assert case.client.value("show losses.tenant") == b"7"

@@ -331,24 +331,24 @@ class _Scanner:
         return found
 
     def _text(self, argument: list[Token]) -> "Argument | _Odd":
-        argument = _without_cast(argument, (b"text", b"varchar"))
-        if len(argument) != 1:
+        bare = _without_cast(argument, (b"text", b"varchar"))
+        if len(bare) != 1:
             return _Odd.ODD
-        kind, value, _, _ = argument[0]
+        kind, value, _, _ = bare[0]
         if kind == PARAM:
-            return _parameter(value)
+            return _parameter(value, cast=len(argument) > 1)
         if kind == STRING:
             decoded = lexer.literal(value, self.conforming)
             return _Odd.ODD if decoded is None else decoded
         return None if kind == WORD and value == b"null" else _Odd.ODD
 
     def _flag(self, argument: list[Token]) -> "Flag | _Odd":
-        argument = _without_cast(argument, (b"bool", b"boolean"))
-        if len(argument) != 1:
+        bare = _without_cast(argument, (b"bool", b"boolean"))
+        if len(bare) != 1:
             return _Odd.ODD
-        kind, value, _, _ = argument[0]
+        kind, value, _, _ = bare[0]
         if kind == PARAM:
-            return _parameter(value)
+            return _parameter(value, cast=len(argument) > 1)
         if kind == STRING:
             value = lexer.literal(value, self.conforming) or b""
         known = truth(value) if kind in (STRING, WORD) else None
@@ -373,9 +373,9 @@ def _without_cast(argument: list[Token], types: tuple[bytes, ...]) -> list[Token
     return argument
 
 
-def _parameter(digits: bytes) -> Parameter | _Odd:
+def _parameter(digits: bytes, cast: bool) -> Parameter | _Odd:
     """The protocol has 65535 parameters."""
-    return Parameter(int(digits)) if len(digits) <= 5 else _Odd.ODD
+    return Parameter(int(digits), cast) if len(digits) <= 5 else _Odd.ODD
 
 
 _TRUE = (b"true", b"t", b"on", b"yes", b"y", b"1", b"\x01")

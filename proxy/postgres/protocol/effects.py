@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """The value of `$number`, known when the statement is bound."""
+    """The value of `$number`, known when the statement is bound. `cast`: to text or bool by the
+    statement itself, so that the parameter may be of another type."""
 
     number: int
+    cast: bool = False
 
 
 Argument = bytes | Parameter | None

@@ -497,4 +497,4 @@ class Expected:
         if kind == _COMPLETE:
             statement, bind = executed(unit, unit.next_execute - 1)
             tag = messages.read_command_tag(data, at[0] + 5, at[1])
-            self.state.ran(statement, tag, bound(bind))
+            self.state.ran(statement, tag, bound(bind, self.state.statements))

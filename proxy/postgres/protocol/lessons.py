@@ -14,11 +14,12 @@ from proxy.postgres.protocol.statement import Class, Opaque, Statement, Tx
 from proxy.postgres.protocol.units import Kind, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from proxy.postgres.protocol.expected import Expected
 
 REPLIES = frozenset(b"123nTCIs")  # each ends the answer to one extended-protocol message
+_OTHER_TYPE = 2278  # void: a type no parameter has
 UNKNOWN = Statement(Class.OTHER, "", opaque=Opaque.STRONG)
 
 
@@ -35,15 +36,21 @@ def executed(unit: Unit, index: int) -> tuple[Statement, bytes]:
     return script.statements[0], bind
 
 
-def bound(bind: bytes) -> Params:
-    """The values of a Bind message as text, None if there are none or they are not text."""
+def bound(bind: bytes, statements: "Mapping[bytes, bytes]") -> Params:
+    """The values of a Bind message as text, as far as they are text; None if there are none.
+
+    `statements`: the Parse messages by name, which may hold the types of the parameters.
+    """
     if not bind:
         return None
-    portal_end = bind.index(b"\0", 5)
-    at = bind.index(b"\0", portal_end + 1) + 1
+    _, name = messages.bind_names(bind, 5)
+    at = bind.index(b"\0", bind.index(b"\0", 5) + 1) + 1
     count = int.from_bytes(bind[at : at + 2])
     formats = [int.from_bytes(bind[i : i + 2]) for i in range(at + 2, at + 2 + 2 * count, 2)]
-    return text_params(messages.bind_params(bind, 5), formats)
+    values, parse = messages.bind_params(bind, 5), statements.get(name)
+    if parse is None:  # it was closed, or is too long to be kept
+        return text_params(values, formats, [_OTHER_TYPE] * len(values))
+    return text_params(values, formats, messages.parse_oids(parse, 5))
 
 
 def only_prepares(unit: Unit) -> bool:

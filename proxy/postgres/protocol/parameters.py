@@ -17,17 +17,22 @@ from proxy.postgres.protocol.effects import (
 )
 from proxy.postgres.protocol.setting_text import OF_TRANSACTION, canonical
 
-Params = tuple[bytes | None, ...] | None
-"""Bound values, or None when they are not known."""
-
 
 class Unknown(Enum):
-    """A parameter whose value was not given."""
+    """A parameter whose value was not given, or not in a form that is read here."""
 
     UNKNOWN = 0
 
 
 UNKNOWN = Unknown.UNKNOWN
+
+
+class Binary(bytes):
+    """A value in binary format whose type the server chose: that of the place where it stands."""
+
+
+Params = tuple[bytes | Unknown | None, ...] | None
+"""Bound values, or None when they are not known."""
 
 
 def value_of(argument: Argument, params: Params) -> bytes | Unknown | None:
@@ -36,7 +41,8 @@ def value_of(argument: Argument, params: Params) -> bytes | Unknown | None:
         return argument
     if params is None or not 0 < argument.number <= len(params):
         return UNKNOWN
-    return params[argument.number - 1]
+    value = params[argument.number - 1]
+    return UNKNOWN if argument.cast and isinstance(value, Binary) else value
 
 
 def flag_of(flag: Flag, params: Params) -> bool | None:
@@ -79,21 +85,24 @@ def without_parameters(effect: Effect) -> Effect:
     return UnknownSetConfig(name, effect.is_local is True)
 
 
-_TEXT_OIDS = frozenset((0, 25, 705, 1043))
+_BYTES_AS_TEXT = frozenset((16, 18, 19, 25, 705, 1042, 1043))
+"""Types whose binary form is read here: bool, "char", name, text, unknown, bpchar, varchar."""
 
 
 def text_params(
     values: Sequence[bytes | None], formats: Sequence[int], oids: Sequence[int] = ()
 ) -> Params:
-    """The values of a Bind, or None when one is binary and not certainly text.
+    """The values of a Bind, each as text if it is text, a Binary if it may be.
 
     `formats` as in Bind (none: all text; one: for all), `oids` as in Parse (missing or 0: the
-    server chooses, which is text where set_config wants text). A binary boolean is fine too.
+    server chooses, which is text where set_config wants text).
     """
-    for at in range(len(values)):
-        format_code = formats[at] if at < len(formats) and len(formats) > 1 else 0
-        if len(formats) == 1:
-            format_code = formats[0]
-        if format_code and (oids[at] if at < len(oids) else 0) not in (*_TEXT_OIDS, 16):
-            return None
-    return tuple(values)
+    found: list[bytes | Unknown | None] = []
+    for at, value in enumerate(values):
+        binary = formats[0] if len(formats) == 1 else at < len(formats) and formats[at]
+        oid = oids[at] if at < len(oids) else 0
+        if value is None or not binary or oid in _BYTES_AS_TEXT:
+            found.append(value)
+        else:
+            found.append(UNKNOWN if oid else Binary(value))
+    return tuple(found)

@@ -148,7 +148,7 @@ def _learn_again(session: "Session", prologue: list[Unit], tags: list[bytes]) ->
         binds = [bind for _, bind in unit.executes or ()] if batch else [b""]
         for script, bind in zip(unit.scripts(), binds, strict=True):
             for statement in script.statements if script is not None else ():
-                state.ran(statement, next(done, b""), bound(bind))
+                state.ran(statement, next(done, b""), bound(bind, state.statements))
         state.ready(IN_TRANSACTION)
 
 

@@ -626,6 +626,6 @@ def test_a_begin_that_is_not_kept_is_no_prologue() -> None:
 
 
 def test_the_values_of_a_bind() -> None:
-    assert bound(b"") is None
-    assert bound(b("s", "p", b"x", b"y")) == (b"x", b"y")
-    assert bound(m.bind("p", "s", [b"x", None])) == (b"x", None)
+    assert bound(b"", {}) is None
+    assert bound(b("s", "p", b"x", b"y"), {}) == (b"x", b"y")
+    assert bound(m.bind("p", "s", [b"x", None]), {}) == (b"x", None)

@@ -7,6 +7,7 @@ from proxy.core.reasons import Reason
 from proxy.postgres.protocol import lessons
 from proxy.postgres.protocol import messages as m
 from proxy.postgres.protocol.expected import Expected
+from proxy.postgres.protocol.parameters import UNKNOWN
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.statement import Opaque
 from proxy.postgres.protocol.units import Kind, Unit
@@ -118,7 +119,15 @@ def raw_bind(formats: list[int], *values: bytes) -> bytes:
     ],
 )
 def test_bound_values(bind: bytes, values: tuple[bytes | None, ...] | None) -> None:
-    assert lessons.bound(bind) == values
+    assert lessons.bound(bind, {b"s": p("SELECT 1", "s")}) == values
+
+
+def test_bound_values_of_types_that_the_client_names() -> None:
+    number = {b"s": m.parse(b"s", b"SELECT set_config('a', $1::text, false)", (23,))}
+    assert lessons.bound(raw_bind([1], b"\0\0\0\7"), number) == (UNKNOWN,)
+    assert lessons.bound(raw_bind([0], b"7"), number) == (b"7",)
+    assert lessons.bound(raw_bind([1], b"7"), {}) == (UNKNOWN,)  # closed meanwhile
+    assert lessons.bound(raw_bind([0], b"7"), {}) == (b"7",)
 
 
 # ---- names that come to be, and go ----

@@ -12,6 +12,7 @@ from proxy.postgres.protocol.effects import (
 )
 from proxy.postgres.protocol.parameters import (
     UNKNOWN,
+    Binary,
     Params,
     bound,
     counts,
@@ -105,22 +106,42 @@ def test_effects_when_the_parameters_are_unknown(effect: Effect, without: Effect
     assert without_parameters(effect) == without
 
 
+A, B = b"a", b"b"
+AS_A, AS_B = Binary(A), Binary(B)
+
+
 @pytest.mark.parametrize(
-    ("formats", "oids", "readable"),
+    ("formats", "oids", "found"),
     [
-        ((), (), True),
-        ((0,), (), True),
-        ((1,), (), True),
-        ((1,), (25, 1043), True),
-        ((1,), (23, 25), False),
-        ((0, 1), (23, 25), True),
-        ((1, 0), (23, 25), False),
-        ((1, 1), (16, 705), True),
-        ((0, 1), (0, 17), False),
+        ((), (), (A, B)),
+        ((0,), (), (A, B)),
+        ((1,), (), (AS_A, AS_B)),
+        ((1,), (25, 1043), (A, B)),
+        ((1,), (23, 25), (UNKNOWN, B)),
+        ((0, 1), (23, 25), (A, B)),
+        ((1, 0), (23, 25), (UNKNOWN, B)),
+        ((1, 1), (16, 705), (A, B)),
+        ((0, 1), (0, 17), (A, UNKNOWN)),
+        ((1, 1), (19, 0), (A, AS_B)),
     ],
 )
-def test_which_binds_can_be_read(
-    formats: tuple[int, ...], oids: tuple[int, ...], readable: bool
+def test_which_values_can_be_read(
+    formats: tuple[int, ...], oids: tuple[int, ...], found: tuple[object, ...]
 ) -> None:
-    values = (b"a", b"b")
-    assert text_params(values, formats, oids) == (values if readable else None)
+    made = text_params((A, B), formats, oids)
+    assert made == found
+    assert made is not None
+    assert [type(value) for value in made] == [type(value) for value in found]
+
+
+def test_a_null_is_a_null_in_any_format() -> None:
+    assert text_params((None,), (1,), (23,)) == (None,)
+
+
+def test_what_a_cast_makes_of_binary_bytes_is_not_known() -> None:
+    """set_config('a', $1::text, false), and the server takes $1 for a number."""
+    cast = SetConfig(b"a", Parameter(1, cast=True), False)
+    assert bound(cast, (AS_A,)) == (b"a", UNKNOWN)
+    assert bound(cast, (A,)) == (b"a", A)
+    assert bound(SetConfig(b"a", P1, False), (AS_A,)) == (b"a", A)
+    assert bound(SetConfig(b"a", P1, False), (UNKNOWN,)) == (b"a", UNKNOWN)
