@@ -40,7 +40,10 @@ TABLE: list[tuple[str, tuple[Effect, ...]]] = [
     ("SELECT set_config('a.b', E'x\\n', 'f')", (SetConfig(b"a.b", b"x\n", False),)),
     ("SELECT set_config('a.b', $$x'y$$, off)", (SetConfig(b"a.b", b"x'y", False),)),
     ("SELECT set_config($1, $2, $3)", (SetConfig(P1, P2, P3),)),
-    ("SELECT set_config('a.b', $1::text, false)", (SetConfig(b"a.b", P1, False),)),
+    (
+        "SELECT set_config('a.b', $1::text, false)",
+        (SetConfig(b"a.b", Parameter(1, cast=True), False),),
+    ),
     (
         "SELECT set_config('a'::pg_catalog.text, NULL, false::boolean) AS x",
         (SetConfig(b"a", None, False),),
