@@ -66,7 +66,20 @@ def _command(case: Case) -> bytes:
 
 CLIENT = _sent()
 REDIS_CLIENT = tuple(_command(case) for group in GROUPS.values() for case in group)
+_WORDS = (
+    "SHOW CLIENTS", "show stats; show pools", "PAUSE main", "KILL_CLIENT 17", "RELOAD", "begin",
+    "set extra_float_digits = 3", "select version(), current_setting('jit')", "SHOW HELP",
+    "KILL_CLIENT $1", "select oid from pg_type where oid = $1", "nonsense", "",
+)  # fmt: skip
+CONSOLE = (
+    *(wire.query(text) for text in _WORDS),
+    *(wire.run(text, "17") + wire.SYNC for text in _WORDS),
+    *(wire.parse(text, name="s") + wire.describe("S", "s") + wire.SYNC for text in _WORDS),
+    wire.parse("SHOW LISTS") + m.bind("p", "", (), (), (1,)) + wire.execute("p", 3) + wire.SYNC,
+    wire.close("S", "s") + wire.SYNC,
+)
 SEEDS = {
+    "console": CONSOLE,
     "gatherer": CLIENT,
     "expected": SERVER,
     "redis_commands": REDIS_CLIENT,

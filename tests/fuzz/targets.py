@@ -11,13 +11,17 @@ import sys
 from collections.abc import Callable, Mapping
 
 from proxy.core.errors import PeerProtocolError
+from proxy.core.reasons import Reason
 from proxy.postgres.protocol.classify import Classifier
+from proxy.postgres.protocol.console import MESSAGE_BYTES_MAX, STATEMENTS_MAX, Role
 from proxy.postgres.protocol.expected import HELD_BYTES_MAX, NEWS_BYTES_MAX, Expected
+from proxy.postgres.protocol.framing import HEADER_BYTES, whole_bytes
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import UNIT_BYTES_MAX, Gatherer
 from proxy.postgres.protocol.verdict import Action, Loss, judge
 from proxy.redis.protocol.framing import LINE_BYTES_MAX, CommandScanner, ReplyScanner
 from tests.fuzz.seeds import OWED
+from tests.unit.postgres.protocol.console_kit import Client
 
 CLASSIFIER = Classifier()
 CHUNK_BYTES_MAX = 64 << 10
@@ -108,7 +112,28 @@ def redis_replies(data: bytes, rng: random.Random) -> str:
     return "fed"
 
 
+def console(data: bytes, rng: random.Random) -> str:
+    """A client at the console: every message is answered, refused or ends the session."""
+    client = Client(rng.choice(list(Role)))
+    at = 0
+    while len(data) - at >= HEADER_BYTES:
+        try:
+            size = whole_bytes(data, at, Reason.CLIENT_PROTOCOL)
+            if not size or at + size > len(data) or size > MESSAGE_BYTES_MAX:
+                break
+            client.send(data[at : at + size])
+        except PeerProtocolError:
+            return "fault"
+        assert len(client.conversation._prepared) <= STATEMENTS_MAX
+        assert len(client.conversation._portals) <= STATEMENTS_MAX
+        at += size
+        if client.conversation.over:
+            return "terminated"
+    return "fed"
+
+
 TARGETS: Mapping[str, Target] = {
+    "console": console,
     "gatherer": gatherer,
     "expected": expected,
     "redis_commands": redis_commands,

@@ -33,7 +33,7 @@ from proxy.postgres.protocol.console_command import (
 )
 from proxy.postgres.protocol.console_help import HELP
 from proxy.postgres.protocol.console_show import Facts
-from proxy.postgres.protocol.console_table import Columns, Table, data_rows, row_description
+from proxy.postgres.protocol.console_table import Columns, Table, data_rows, row_description, slices
 from proxy.postgres.protocol.messages import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
 
 STATEMENTS_MAX = 256
@@ -147,7 +147,7 @@ class Conversation:
         yield from self._run(portal)
         if portal.table is not None:
             yield row_description(portal.table.columns, portal.formats)
-            yield data_rows(portal.table, portal.formats)
+            yield from slices(portal.table, portal.formats)
         yield messages.command_complete(portal.tag)
 
     # -- the extended protocol
@@ -223,8 +223,10 @@ class Conversation:
         if portal.table is not None:
             rows = len(portal.table.rows)
             start, count = portal.position, min(limit, rows - portal.position) if limit else 0
-            if start < rows:
+            if limit and start < rows:
                 yield data_rows(portal.table, portal.formats, start, count)
+            elif start < rows:
+                yield from slices(portal.table, portal.formats, start)
             portal.position = start + count if limit else rows
             if limit and portal.position < rows:
                 yield messages.portal_suspended()

@@ -9,11 +9,12 @@ that the names of one table can be used in another and in PAUSE; the database be
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from proxy.core.operator import Detail, LinkRow, SessionRow
 from proxy.core.report import PoolReport, PostgresReport, Report
 from proxy.postgres.protocol.console_stats import Stats
-from proxy.postgres.protocol.console_table import Columns, Table, Value, columns
+from proxy.postgres.protocol.console_table import Columns, Lazy, Table, Value, columns
 
 POOL_MODE = "session"
 NAMES_MAX = 20  # of databases in one cell
@@ -78,6 +79,11 @@ def when(unix_s: float) -> str | None:
     """A time of day as PgBouncer writes it; None for never, or for what is no time of day."""
     if not 0.0 < unix_s < 253_402_300_800.0:  # the year 10000
         return None
+    return _written(int(unix_s))
+
+
+@lru_cache(maxsize=1024)
+def _written(unix_s: int) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -112,16 +118,16 @@ _SERVER_STATES = {"opening": "new", "asking": "tested", "closing": "idle"}
 _SOCKET_STATES = {"new": "login"}
 
 
-def _clients(detail: Detail) -> list[Row]:
-    return [_client(row, row.state, []) for row in detail.sessions]
+def _clients(detail: Detail) -> Lazy:
+    return Lazy(lambda row: _client(row, row.state, []), detail.sessions)
 
 
-def _servers(detail: Detail) -> list[Row]:
-    applications = _applications(detail)
-    return [
-        _server(row, _state_of(row), applications.get((row.worker, row.session), ""), [])
-        for row in detail.links
-    ]
+def _servers(detail: Detail) -> Lazy:
+    names = _applications(detail)
+    return Lazy(
+        lambda row: _server(row, _state_of(row), names.get((row.worker, row.session), ""), []),
+        detail.links,
+    )
 
 
 def _applications(detail: Detail) -> Mapping[tuple[int, int], str]:
@@ -304,7 +310,7 @@ def _nothing(_: Facts) -> list[Row]:
     return []
 
 
-MADE: dict[str, tuple[Columns, Callable[[Facts], list[Row]]]] = {
+MADE: dict[str, tuple[Columns, Callable[[Facts], Sequence[Row] | Lazy]]] = {
     "clients": (CLIENTS, lambda facts: _clients(facts.detail)),
     "servers": (SERVERS, lambda facts: _servers(facts.detail)),
     "sockets": (SOCKETS, lambda facts: _sockets(facts.detail, False)),

@@ -5,16 +5,21 @@ of numeric is that of numeric_send (utils/adt/numeric.c).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import cache, partial
 from struct import pack
+from typing import Any, overload
 
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.console_command import ConsoleError
 
 TEXT_FORMAT, BINARY_FORMAT = 0, 1
+
+SLICE_ROWS = 128
+"""DataRows made at once: a millisecond or two of work."""
 
 
 class Kind(Enum):
@@ -37,6 +42,27 @@ class Column:
 
 Value = str | int | float | None
 Columns = tuple[Column, ...]
+
+
+class Lazy(Sequence[Sequence[Value]]):
+    """Rows that are made when they are looked at, out of one item each."""
+
+    def __init__(self, make: Callable[[Any], Sequence[Value]], items: Sequence[Any]) -> None:
+        self._make = make
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[Value]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sequence[Value]]: ...
+
+    def __getitem__(self, index: int | slice) -> Sequence[Value] | Sequence[Sequence[Value]]:
+        if isinstance(index, slice):
+            return [self._make(item) for item in self._items[index]]
+        return self._make(self._items[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,44 +113,61 @@ def row_description(described: Columns, formats: Sequence[int]) -> bytes:
 def data_rows(table: Table, formats: Sequence[int], start: int = 0, count: int = 0) -> bytes:
     """`count` DataRows from row `start` on; 0: all that are left."""
     rows = table.rows[start : start + count] if count else table.rows[start:]
-    shape = [(column.kind, code) for column, code in zip(table.columns, formats, strict=True)]
-    return b"".join(_row(row, shape) for row in rows)
+    encoders = [
+        _encoder(column.kind, code) for column, code in zip(table.columns, formats, strict=True)
+    ]
+    return b"".join([_row(row, encoders) for row in rows])
 
 
-def _row(values: Sequence[Value], shape: Sequence[tuple[Kind, int]]) -> bytes:
-    return messages.row(
-        [
-            encoded(value, kind, code)
-            for value, (kind, code) in zip(values, shape, strict=True)
-        ]
-    )  # fmt: skip
+def slices(table: Table, formats: Sequence[int], start: int = 0) -> Iterator[bytes]:
+    """The DataRows from `start` on in pieces: whoever sends them may do other things in between."""
+    for at in range(start, len(table.rows), SLICE_ROWS):
+        yield data_rows(table, formats, at, SLICE_ROWS)
+
+
+_Encoder = Callable[[Value], bytes | None]
+
+
+def _row(values: Sequence[Value], encoders: Sequence[_Encoder]) -> bytes:
+    return messages.row([encode(one) for encode, one in zip(encoders, values, strict=True)])
+
+
+@cache
+def _encoder(kind: Kind, code: int) -> _Encoder:
+    """What makes bytes of the values of a column: a table may have thousands of rows."""
+    if kind is Kind.TEXT:
+        return _text
+    if kind in (Kind.INT4, Kind.INT8) and code == TEXT_FORMAT:
+        return partial(_digits, 1 << (8 * kind.value[1] - 1))
+    return partial(_any, kind, code == BINARY_FORMAT)
 
 
 def encoded(value: Value, kind: Kind, code: int) -> bytes | None:
     """One value in text or binary format; numbers beyond their type end at its last value."""
+    return _encoder(kind, code)(value)
+
+
+def _text(value: Value) -> bytes | None:
+    if value is None:
+        return None
+    raw = str(value).encode("utf-8", "replace")
+    return raw.replace(b"\0", b" ") if b"\0" in raw else raw
+
+
+def _digits(limit: int, value: Value) -> bytes | None:
+    return None if value is None else b"%d" % max(-limit, min(int(value), limit - 1))
+
+
+def _any(kind: Kind, binary: bool, value: Value) -> bytes | None:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    binary = code == BINARY_FORMAT
-    match kind:
-        case Kind.TEXT:
-            return str(value).replace("\0", " ").encode("utf-8", "replace")
-        case Kind.INT4 | Kind.INT8:
-            return _integer(int(value), kind, binary)
-        case Kind.BOOL:
-            if binary:
-                return b"\1" if value else b"\0"
-            return b"t" if value else b"f"
-        case Kind.NUMERIC:
-            text = str(value) if isinstance(value, int | str) else f"{value:.6f}"
-            return _numeric(text) if binary else text.encode()
-
-
-def _integer(number: int, kind: Kind, binary: bool) -> bytes:
+    if kind is Kind.BOOL:
+        return (b"\1" if value else b"\0") if binary else (b"t" if value else b"f")
+    if kind is Kind.NUMERIC:
+        text = str(value) if isinstance(value, int | str) else f"{value:.6f}"
+        return _numeric(text) if binary else text.encode()
     limit = 1 << (8 * kind.value[1] - 1)
-    number = max(-limit, min(number, limit - 1))
-    if not binary:
-        return b"%d" % number
-    return pack(">i" if kind is Kind.INT4 else ">q", number)
+    return pack(">i" if kind is Kind.INT4 else ">q", max(-limit, min(int(value), limit - 1)))
 
 
 def _numeric(text: str) -> bytes:

@@ -58,6 +58,7 @@ PROOFS_MAX = 8  # logins to the upstream under way for it
 PROOF_S = 10.0  # for the upstream to say whether a password is right
 PROVEN_MAX = 64  # users remembered, for when the upstream cannot be asked
 BUFFER_BYTES_MAX = 2 * MESSAGE_BYTES_MAX  # read ahead of a client
+SLICE_BYTES = 4096  # answers above are parts of large tables
 CLOSED_EVERY_S = 0.25  # how often WAIT_CLOSE looks
 
 
@@ -291,6 +292,8 @@ class ConsoleSession(asyncio.Protocol):
             if isinstance(step, bytes):
                 self._write(step)
                 await self._writable.wait()
+                if len(step) > SLICE_BYTES:
+                    await asyncio.sleep(0)  # others' turn: a table may have many slices
                 continue
             try:
                 answer = await self._meet(step)

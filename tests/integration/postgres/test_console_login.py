@@ -1,7 +1,10 @@
 """Who comes to the console: every way to log in, roles, outages; what strangers learn: nothing."""
 
+from pathlib import Path
+
 import pytest
 
+from proxy.demo.certificates import TlsFiles
 from proxy.demo.servers import ROLE_PASSWORDS, PostgresServer
 from proxy.postgres.protocol.console_door import ConsoleOptions
 from tests import wire
@@ -102,3 +105,28 @@ def test_trust_is_for_this_machine_only(proxied: Make, postgres: PostgresServer)
     open_console(proxy, LISTS)
     assert may_control(proxy, "ops", "any")
     assert refusal(proxy, "postgres")["C"] == "42501"
+
+
+# -- TLS and Unix sockets
+
+
+def test_tls_is_wanted_of_the_console_too(
+    proxied: Make, postgres: PostgresServer, tls_files: TlsFiles, tmp_path: Path
+) -> None:
+    tls = {"mode": "require", "cert": str(tls_files.certificate), "key": str(tls_files.key)}
+    proxy = proxied(postgres, setting={"listen": ["127.0.0.1:0", str(tmp_path)], "tls": tls})
+    open_console(proxy)
+    assert refusal(proxy, "postgres")["C"] == "28000"
+    options = {"dbname": "backstay", "sslmode": "verify-full", "sslrootcert": str(tls_files.ca)}
+    with proxy.connect(host="localhost", **options) as client:
+        (row,) = client.execute("SHOW DATABASES").fetchall()
+        assert row[0] == "main"
+
+
+def test_a_unix_socket_is_this_machine(
+    proxied: Make, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    proxy = proxied(postgres, setting={"listen": ["127.0.0.1:0", str(tmp_path)]})
+    open_console(proxy)
+    with proxy.connect(host=str(tmp_path), port=6432, dbname="backstay") as client:
+        assert client.execute("RESUME main").statusmessage == "RESUME"

@@ -12,15 +12,18 @@ from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.console_command import ConsoleError
 from proxy.postgres.protocol.console_table import (
     BINARY_FORMAT,
+    SLICE_ROWS,
     TEXT_FORMAT,
     Column,
     Kind,
+    Lazy,
     Table,
     columns,
     data_rows,
     encoded,
     formats_for,
     row_description,
+    slices,
 )
 from tests.unit.postgres.protocol.console_kit import split
 
@@ -89,4 +92,23 @@ def test_description_and_rows() -> None:
     ) + b"count\0" + bytes.fromhex("00000000 0000 00000017 0004 ffffffff 0001")
     rows = [messages.data_row(one[5:]) for one in split(data_rows(table, [0, 1]))]
     assert rows == [[b"a", b"\0\0\0\1"], [b"b", None], [b"c", b"\0\0\0\3"]]
-    assert len(split(data_rows(table, [0, 1], 1, 1))) == 1
+    assert split(data_rows(table, [0, 1], 1, 1)) == split(data_rows(table, [0, 1]))[1:2]
+
+
+def test_large_tables_are_made_piece_by_piece() -> None:
+    made = []
+
+    def make(item: int) -> list[int]:
+        made.append(item)
+        return [item]
+
+    items = range(3 * SLICE_ROWS + 1)
+    table = Table(columns("n:i"), Lazy(make, items))
+    assert len(table.rows) == len(items)
+    assert table.rows[-1] == [items[-1]]
+    del made[:]
+    pieces = slices(table, [0], 5)
+    first = split(next(pieces))
+    assert (len(first), made) == (SLICE_ROWS, list(range(5, 5 + SLICE_ROWS)))
+    rest = [row for piece in pieces for row in split(piece)]
+    assert first + rest == split(data_rows(table, [0]))[5:]
