@@ -5,18 +5,13 @@ from typing import Any
 
 from rich.text import Text
 
-from proxy.diagnose.units import counted, duration, percent, size
+from proxy.diagnose.units import clean, counted, duration, percent, size
 
 Status = Mapping[str, Any]
 
 _LEVELS = {"critical": "bold red", "warning": "bold yellow", "info": "cyan"}
 _STATES = {"up": "green", "idle": "green", "paused": "yellow", "draining": "yellow", "away": "red"}
 POOLS_MAX = 20
-
-
-def clean(text: object) -> str:
-    """Text from elsewhere without control characters: names come from clients."""
-    return "".join(char if char.isprintable() else "?" for char in str(text))
 
 
 def lines(status: Status, before: Status | None = None) -> Iterator[Text]:

@@ -50,7 +50,8 @@ def command(file: Path | None, urls: tuple[str, ...], as_json: bool, idle_s: flo
 
     if not as_json and sys.stderr.isatty():
         names = ", ".join(target.name for target in targets)
-        click.echo(f"Looking at {names} …", err=True)
+        probe = f", leaving links idle for up to {idle_s:g} s" if idle_s else ""
+        click.echo(f"Looking at {names}{probe} …", err=True)
     diagnoses = diagnose(targets, idle_s or 0.0)
     if as_json:
         click.echo(json.dumps(report.as_json(diagnoses, __version__), indent=2))
@@ -77,7 +78,10 @@ def _targets(file: Path | None, urls: tuple[str, ...], env: Mapping[str, str]) -
             settings = load(file, env=env)
         except ConfigError as error:
             exit_with(error)
-        return from_settings(settings, settings_name(file, env), app_urls(env))
+        app = app_urls(env)
+        for variable, problem in app.problems.items():
+            click.echo(f"${variable} is not used: {problem}", err=True)
+        return from_settings(settings, settings_name(file, env), app)
     given = {f"${name}": env[name] for name in URLS.values() if env.get(name)}
     if not given:
         wanted = " or ".join(f"${name}" for name in URLS.values())

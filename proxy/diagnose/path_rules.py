@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from proxy.diagnose.facts import ConnectTimes, Failure, Latency, ProxyFacts, TlsFacts
 from proxy.diagnose.finding import Change, Finding, Level, Number
-from proxy.diagnose.targets import PostgresTarget, RedisTarget, Target, is_local
+from proxy.diagnose.targets import URLS, PostgresTarget, RedisTarget, Target, is_local
 from proxy.diagnose.units import duration
 
 CONNECT_SLOW_S = 0.2
@@ -209,6 +209,15 @@ def proxy_rules(
         return
     listens = target.route.listen[0]
     connect, latency = direct
+    if target.past:
+        variable = URLS[target.kind]
+        yield Finding(
+            level=Level.INFO,
+            check=f"{target.kind}.proxy.past",
+            measured=f"${variable} leads to {target.place}, past Backstay.",
+            meaning="An application with that URL sees every lost link.",
+            change=Change(f"${variable}", "host and port", str(listens)),
+        )
     if proxy.failure is not None and proxy.failure.stage == "tcp":
         yield Finding(
             level=Level.INFO,

@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
@@ -32,6 +33,7 @@ SETTINGS = (
     "ssl",
 )
 
+_SETTINGS = "select name, setting from pg_catalog.pg_settings where name = any(%s)"
 _SESSIONS = """
 select usename, coalesce(application_name, ''), coalesce(host(client_addr), 'local'), state,
     extract(epoch from clock_timestamp() - state_change)::float8,
@@ -54,32 +56,40 @@ select current_user::text, current_database()::text, pg_catalog.pg_is_in_recover
 
 
 def gather(connection: Connection, facts: PostgresFacts) -> None:
-    """Fill in what the server says about itself. Raises psycopg.Error or TooLate."""
+    """Fill in what the server says about itself. Raises psycopg.Error or TooLate.
+
+    What it does not know (it may only resemble PostgreSQL) or does not tell stays None.
+    """
     facts.version = connection.info.parameter_status("server_version") or ""
     facts.tls_used = bool(connection.pgconn.ssl_in_use)
     with bounded(connection, QUERY_S_MAX):
-        rows = connection.execute(
-            "select name, setting from pg_catalog.pg_settings where name = any(%s)",
-            [list(SETTINGS)],
-        ).fetchall()
-        facts.settings = dict(rows)
-        row = connection.execute(_LIMITS).fetchone()
-        assert row is not None
-        facts.user, facts.database, facts.in_recovery = row[0], row[1], row[2]
-        facts.role_limit = row[3] if row[3] is not None else -1
-        facts.database_limit = row[4] if row[4] is not None else -1
-        taken = connection.execute(_TAKEN).fetchone()
-        assert taken is not None
-        _sessions(connection, facts, int(taken[0]))
+        facts.settings = dict(_ask(connection, _SETTINGS, list(SETTINGS)))
+        for row in _ask(connection, _LIMITS):
+            facts.user, facts.database, facts.in_recovery = row[:3]
+            facts.role_limit, facts.database_limit = (-1 if n is None else n for n in row[3:])
+        taken = _ask(connection, _TAKEN)
+        facts.connections = taken[0][0] if taken else None
+        _sessions(connection, facts)
 
 
-def _sessions(connection: Connection, facts: PostgresFacts, taken: int) -> None:
-    rows = connection.execute(_SESSIONS, [SESSIONS_MAX]).fetchall()
+def _ask(connection: Connection, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """The rows; none if the server refuses. Raises psycopg.Error if the connection has ended."""
+    try:
+        return connection.execute(sql.encode(), values or None).fetchall()
+    except psycopg.Error:
+        if connection.closed:
+            raise
+        return []
+
+
+def _sessions(connection: Connection, facts: PostgresFacts) -> None:
+    rows = _ask(connection, _SESSIONS, SESSIONS_MAX)
     facts.hidden = sum(row[7] is None for row in rows)
     facts.sessions = [Session(*row[:7]) for row in rows if row[7] is not None]
     # Without pg_read_all_stats other users' rows do not say what kind of backend they are; the
     # databases' own counters do not hide, but count a few helpers too.
-    facts.connections = taken if facts.hidden else len(rows) + 1
+    if rows and not facts.hidden:
+        facts.connections = len(rows) + 1
 
 
 # ---- a pooler in between ------------------------------------------------------------------------

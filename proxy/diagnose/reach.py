@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.diagnose.facts import Failure, TlsFacts
+from proxy.diagnose.threads import within
 
 SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 
@@ -68,7 +69,7 @@ def reach(place: Place, timeout_s: float) -> Way:
         link, tcp_s = dial_unix(place.path, timeout_s)
         link.close()
         return Way("", None, tcp_s)
-    addresses, dns_s = resolve(place)
+    addresses, dns_s = resolve(place, timeout_s)
     failure = None
     for address in addresses:
         try:
@@ -82,7 +83,7 @@ def reach(place: Place, timeout_s: float) -> Way:
     raise Unreachable(failure)
 
 
-def resolve(place: Place) -> tuple[list[str], float | None]:
+def resolve(place: Place, timeout_s: float) -> tuple[list[str], float | None]:
     """(addresses, seconds that took). Raises Unreachable. An address is not asked for: None."""
     host = place.hostaddr or place.host
     with contextlib.suppress(OSError):
@@ -92,7 +93,12 @@ def resolve(place: Place) -> tuple[list[str], float | None]:
         ), None
     began_s = time.perf_counter()
     try:
-        found = socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM)
+        found = within(
+            lambda: socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM), timeout_s
+        )
+    except TimeoutError:
+        text = f"no answer to the name {host}"
+        raise Unreachable(Failure("dns", "timeout", text, timeout_s)) from None
     except (OSError, UnicodeError) as error:
         words = error.strerror if isinstance(error, OSError) else None
         text = f"the name {host} has no address ({words or 'not a host name'})"

@@ -93,12 +93,14 @@ def _postgres(target: PostgresTarget, way: Way, found: Diagnosis) -> list[Findin
             lambda: postgres_link.connect(target.upstream, way, target.timeout_s)[0]
         )
         with contextlib.ExitStack() as stack:
-            stack.enter_context(bounded(connection, 2 * QUERY_S_MAX))
-            asks = [partial(_select_one, connection)]
+            links = [connection]
             proxied = _postgres_proxied(target, stack, found)
             if proxied is not None:
-                asks.append(partial(_select_one, proxied))
-            taken = latencies(asks)
+                links.append(proxied)
+            taken = latencies(
+                [partial(_select_one, link) for link in links],
+                [partial(bounded, link, 2 * QUERY_S_MAX) for link in links],
+            )
     facts.latency = taken[0]
     if len(taken) == 2 and found.proxy is not None:
         found.proxy = ProxyFacts(found.proxy.connect, taken[1])
@@ -128,7 +130,6 @@ def _postgres_proxied(
         found.proxy = ProxyFacts(failure=error.failure)
         return None
     stack.enter_context(contextlib.closing(connection))
-    stack.enter_context(bounded(connection, 2 * QUERY_S_MAX))
     found.proxy = ProxyFacts(times)
     return connection
 

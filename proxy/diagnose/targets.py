@@ -34,6 +34,7 @@ class PostgresTarget:
     source: str  # where its URL stands
     route: PostgresRoute | None = None
     proxy: PostgresUpstream | None = None  # the way through Backstay; None: no route
+    past: bool = False  # the application's own URL leads to this host, not to Backstay
     timeout_s: float = CONNECT_S
 
     kind = "postgres"
@@ -70,6 +71,7 @@ class RedisTarget:
     source: str
     route: RedisRoute | None = None
     proxy: RedisUpstream | None = None
+    past: bool = False
     timeout_s: float = 5.0
 
     kind = "redis"
@@ -179,6 +181,7 @@ def from_settings(settings: Settings, source: str, app: AppUrls) -> list[Target]
                 source=source,
                 route=redis,
                 proxy=_redis_proxy(redis, upstream),
+                past=app.redis is not None and app.redis.target == upstream.target,
                 timeout_s=redis.link_connect_timeout_s,
             )
         )
@@ -216,6 +219,7 @@ def _postgres_targets(
             source=source,
             route=route,
             proxy=_postgres_proxy(route, one),
+            past=app is not None and host in app.hosts,
             timeout_s=route.connect_timeout_s,
         )
 

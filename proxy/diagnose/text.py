@@ -8,7 +8,7 @@ from rich.text import Text
 from proxy.diagnose.facts import ConnectTimes, Latency, PostgresFacts, RedisFacts
 from proxy.diagnose.finding import Finding, Level
 from proxy.diagnose.run import Diagnosis
-from proxy.diagnose.units import duration, percent, size
+from proxy.diagnose.units import clean, duration, percent, size
 
 _STYLES = {Level.CRITICAL: "bold red", Level.WARNING: "bold yellow", Level.INFO: "cyan"}
 MIN_WIDTH = 20
@@ -38,6 +38,7 @@ def _show_finding(console: Console, finding: Finding) -> None:
 
 
 def _print(console: Console, text: Text, indent: int) -> None:
+    text.plain = clean(text.plain)  # the same length: what is styled stays where it is
     lines = [text]
     if console.is_terminal:
         lines = list(text.wrap(console, max(MIN_WIDTH, console.width - indent)))

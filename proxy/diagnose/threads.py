@@ -27,3 +27,26 @@ def side_by_side(works: Sequence[Callable[[], T]]) -> list[T]:
             raise error
         results[index] = result
     return [results[index] for index in range(len(works))]
+
+
+def within(work: Callable[[], T], seconds: float) -> T:
+    """What `work` returns or raises; TimeoutError if it is not done by then, and it goes on alone.
+
+    For calls that take no time limit themselves, such as getaddrinfo.
+    """
+    done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, failure = done.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[return-value]

@@ -30,6 +30,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
+def clean(text: object) -> str:
+    """Text from elsewhere without control characters, so that it cannot steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in str(text))
+
+
 def counted(number: float, what: str) -> str:
     """`1 key`, `12 keys`."""
     return f"{number:.0f} {what}" + ("" if round(number) == 1 else "s")

@@ -53,9 +53,6 @@ PGBOUNCER: Final[dict[str, str]] = {
     "log_disconnections": "connected and disconnected are events at level info (log.level)",
     "log_pooler_errors": "each error that Backstay answers is an event",
     "log_stats": "/metrics, /api/v1/status and `backstay top` have the numbers",
-    # console
-    "stats_users": "the admin port shows everything, and only on loopback unless told otherwise",
-    "admin_users": "the admin port (9127) takes actions from whoever has admin.token",
     # sanity checks, timeouts
     "server_reset_query": "a link is cleaned as far as its session touched it",
     "server_reset_query_always": _POOLERS,

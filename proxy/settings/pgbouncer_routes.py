@@ -54,6 +54,7 @@ class Imported:
 
     routes: list[Route] = field(default_factory=list)
     log_level: str = ""
+    admin: dict[str, list[str]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
 
@@ -121,7 +122,7 @@ MAPPED = {
     *("listen_addr", "listen_port", "unix_socket_dir", "pool_mode", "auth_type", "auth_file"),
     *("client_tls_sslmode", "client_tls_key_file", "client_tls_cert_file", "client_tls_ca_file"),
     *("server_tls_sslmode", "server_tls_ca_file", "server_tls_key_file", "server_tls_cert_file"),
-    *("tcp_keepalive", "verbose"),
+    *("tcp_keepalive", "verbose", "admin_users", "stats_users"),
 }
 MAPPED_DATABASES = {
     *("dbname", "host", "port", "user", "password", "pool_size", "min_pool_size", "pool_mode"),
@@ -209,6 +210,10 @@ class _Converter:
         self._main.choice("auth_type", AUTH_TYPES)
         if (self._main.number("verbose") or 0) > 0:
             self._made.log_level = "debug"
+        for option, key in (("admin_users", "users"), ("stats_users", "stats_users")):
+            names = [name.strip() for name in (self._main.text(option) or "").split(",")]
+            if any(names):
+                self._made.admin[key] = [name for name in names if name]
 
     def _read_users(self) -> None:
         entry = self._main.entries.get("auth_file")

@@ -75,6 +75,10 @@ def _body(imported: Imported, secrets: Secrets) -> Iterator[str]:
     yield "postgres:"
     for route in imported.routes:
         yield from _route(route, secrets)
+    if imported.admin:
+        yield "admin:"
+        for key, names in imported.admin.items():
+            yield f"  {key}: [{', '.join(map(_quoted, names))}]"
     if imported.log_level:
         yield "log:"
         yield f"  level: {imported.log_level}"

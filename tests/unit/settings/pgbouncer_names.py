@@ -48,7 +48,7 @@ PGBOUNCER = {
     "log_stats": "1",
     "verbose": "1",
     "admin_users": "root",
-    "stats_users": "stats",
+    "stats_users": "stats, dog",
     "server_reset_query": "DISCARD ALL",
     "server_reset_query_always": "0",
     "server_check_delay": "30",

@@ -106,6 +106,7 @@ def test_all_at_once(tls_files: TlsFiles) -> None:
     found = settings(text, '"web" "s3cret"\n')
     (route,) = found.postgres
     assert found.log.level == "debug"
+    assert (found.admin.users, found.admin.stats_users) == (("root",), ("stats", "dog"))
     assert [str(address) for address in route.listen] == [
         "127.0.0.1:6432",
         "/run/pgbouncer/.s.PGSQL.6432",
