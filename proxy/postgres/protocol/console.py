@@ -36,11 +36,11 @@ from proxy.postgres.protocol.console_show import Facts
 from proxy.postgres.protocol.console_table import Columns, Table, data_rows, row_description, slices
 from proxy.postgres.protocol.messages import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
 
-STATEMENTS_MAX = 256
-"""Prepared statements, and as many portals, of one session."""
+STATEMENTS_MAX = 128
+"""Prepared statements, and as many portals, of one session: drivers keep up to 100."""
 
-MESSAGE_BYTES_MAX = 64 * 1024
-"""One message of a client; a command has a few words."""
+MESSAGE_BYTES_MAX = 16 * 1024
+"""One message of a client; a command has a few words, a driver's look-up in the catalog 4 KiB."""
 
 ALL = "all"
 _DETAILED = frozenset(("clients", "servers", "sockets", "active_sockets"))

@@ -54,6 +54,12 @@ def not_proven(cause: str) -> Said:
     )
 
 
+def not_now(error: Exception) -> ConsoleError:
+    """Whoever was to do it, or to tell it, could not (a worker has gone, say)."""
+    text = str(error) or type(error).__name__
+    return ConsoleError("55000", f"this cannot be done now: {text}", "Try again; see the log.")
+
+
 def cancelled(need: Need) -> ConsoleError:
     """The client has cancelled what it was waiting for."""
     hint = ""

@@ -17,6 +17,7 @@ from proxy import __version__
 from proxy.core.errors import (
     LimitExceeded,
     PeerProtocolError,
+    ProxyError,
     UpstreamRefused,
     UpstreamUnavailable,
 )
@@ -25,6 +26,7 @@ from proxy.core.reasons import Reason
 from proxy.net.clock import unix_offset_s
 from proxy.net.contexts import ServerTlsMode
 from proxy.net.listen import close_gently, is_local
+from proxy.net.tasks import TaskSet
 from proxy.postgres.protocol import console_say, say
 from proxy.postgres.protocol.client_login import Credentials, Method, welcome
 from proxy.postgres.protocol.console import (
@@ -71,6 +73,8 @@ class Console:
         self.operator: Operator | None = None
         self.averages = Averages()
         self.sessions: set[ConsoleSession] = set()
+        # Of its own: in an outage the route's may be full, and that is when one wants to look.
+        self.tasks = TaskSet(route.events, SESSIONS_MAX * 2)
         self._proofs = 0
         self._proven: dict[tuple[bytes, bytes], None] = {}  # user, keyed hash of the secret
 
@@ -172,10 +176,11 @@ class Console:
         while len(self._proven) > PROVEN_MAX:
             del self._proven[next(iter(self._proven))]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """The route stops: say so to everybody at the console."""
         for session in list(self.sessions):
             session.end_with(say.shutting_down())
+        await self.tasks.stop()
 
 
 class ConsoleSession(asyncio.Protocol):
@@ -204,7 +209,7 @@ class ConsoleSession(asyncio.Protocol):
         if rest:
             self.data_received(rest)
         try:
-            self._task = self._console.route.tasks.start(self._serve(credentials), "console")
+            self._task = self._console.tasks.start(self._serve(credentials), "console")
         except LimitExceeded:
             self.end_with(say.shutting_down())
 
@@ -339,12 +344,14 @@ class ConsoleSession(asyncio.Protocol):
                         outcome = await operator.act(act, route, number)
                         self._acted(need, outcome.done)
                         return outcome
-        except TimeoutError:
+        except TimeoutError as error:
             if self._waiting is None or not self._waiting.expired():
-                raise
+                raise console_say.not_now(error) from error
             if isinstance(need, NeedAct):
                 self._acted(need, False)
             raise console_say.cancelled(need) from None
+        except (ProxyError, OSError) as error:
+            raise console_say.not_now(error) from error
         finally:
             self._waiting = None
 

@@ -173,7 +173,7 @@ class PostgresRoute:
         self.kill_all()
         for pool in self.pools.values():
             pool.close()
-        self.console.close()
+        await self.console.close()
         await self.tasks.stop()
 
     def kill_all(self) -> None:

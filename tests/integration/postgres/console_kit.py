@@ -24,6 +24,7 @@ class RouteOperator:
     route: PostgresRoute
     asked: list[tuple[Act, str | None, int]] = field(default_factory=list)
     waiting: int = 0  # who waits for a PAUSE
+    broken: Exception | None = None  # what comes of every act
 
     async def report(self, full_keys: bool = False) -> Report:
         return Report(version="1.2.3", postgres=[report(self.route)])
@@ -33,6 +34,8 @@ class RouteOperator:
 
     async def act(self, what: Act, route: str | None = None, number: int = 0) -> Outcome:
         self.asked.append((what, route, number))
+        if self.broken is not None:
+            raise self.broken
         match what:
             case Act.PAUSE:
                 self.waiting += 1

@@ -235,6 +235,17 @@ def test_kill_client_ends_one_session(proxied: Make, postgres: PostgresServer) -
         assert two.value("select 1") == b"1"
 
 
+@pytest.mark.parametrize("error", [ConnectionError("worker 1 has gone"), TimeoutError()])
+def test_an_operator_that_cannot(proxied: Make, postgres: PostgresServer, error: Exception) -> None:
+    proxy = proxied(postgres)
+    operator = open_console(proxy)
+    operator.broken = error
+    with console(proxy) as client:
+        answer = client.query("RECONNECT")
+        assert wire.sqlstate(answer) == "55000"
+        assert wire.rows(client.query("SHOW STATE"))
+
+
 # -- bounds
 
 

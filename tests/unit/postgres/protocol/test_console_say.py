@@ -23,6 +23,12 @@ def test_refusals(said: Said, sqlstate: str) -> None:
     assert fields["H"]
 
 
+def test_what_cannot_be_done_now() -> None:
+    one = console_say.not_now(ConnectionError("worker 2 does not answer"))
+    assert (one.sqlstate, "worker 2" in one.message) == ("55000", True)
+    assert "TimeoutError" in console_say.not_now(TimeoutError()).message
+
+
 def test_a_cancelled_wait_says_what_stays() -> None:
     one = console_say.cancelled(NeedAct(Act.PAUSE, "main"))
     assert one.sqlstate == "57014"
