@@ -16,6 +16,7 @@ import click
 
 from proxy.cli._options import exit_with
 from proxy.core.errors import ConfigError
+from proxy.diagnose.units import clean
 
 EXIT_AWAY = 69
 ANSWER_S_MAX = 5.0
@@ -57,12 +58,13 @@ class Admin:
             raise Away(f"{self} does not answer: {_why(error)}") from None
         finally:
             connection.close()
-        if answer.status != 200:
-            raise Away(f"{self} answers {answer.status} {answer.reason}")
         try:
             status = json.loads(body)
         except ValueError:
             status = None
+        if answer.status != 200:
+            words = status.get("error") if isinstance(status, dict) else answer.reason
+            raise Away(clean(f"{self} answers {answer.status}: {words}"))
         if not isinstance(status, dict) or "well" not in status:
             raise Away(f"what answers on {self} is not Backstay's admin port")
         return status

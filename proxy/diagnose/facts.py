@@ -129,6 +129,23 @@ class PostgresFacts:
     """Sessions whose state this user may not see."""
     pooler: Pooler | None = None
 
+    def number(self, name: str) -> int | None:
+        """A setting that is a whole number; None if it is unknown."""
+        text = self.settings.get(name, "")
+        return int(text) if text.lstrip("-").isdigit() else None
+
+    @property
+    def reserved(self) -> int:
+        """Of max_connections, what is kept for superusers and the like."""
+        names = ("superuser_reserved_connections", "reserved_connections")
+        return sum(self.number(name) or 0 for name in names)
+
+    @property
+    def usable(self) -> int | None:
+        """Connections that applications may have; None if unknown."""
+        limit = self.number("max_connections")
+        return None if limit is None else max(1, limit - self.reserved)
+
 
 @dataclass(slots=True)
 class RedisFacts:

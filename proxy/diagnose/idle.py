@@ -18,7 +18,8 @@ from proxy.diagnose.threads import side_by_side
 
 FIRST_S = (1.0, 2.0)
 LINKS_MAX = 20
-IDLE_S_MAX = 7200.0
+LINKS_MIN = 4
+CARES = ("keepalive", "ping")
 CARE_S = 1.0
 
 
@@ -38,24 +39,27 @@ class ProbeLink(Protocol):
 Open = Callable[[], ProbeLink]
 
 
-def times(until_s: float) -> list[float]:
-    """1, 2, 3, 5, 8, 13 … s, and `until_s` itself as the last."""
+def times(until_s: float, links_max: int = LINKS_MAX) -> list[float]:
+    """1, 2, 3, 5, 8, 13 … s, and `until_s` itself as the last; thinned out to `links_max`."""
     one, two = FIRST_S
     steps = [one]
-    while two < until_s and len(steps) < LINKS_MAX - 1:
+    while two < until_s:
         steps.append(two)
         one, two = two, one + two
-    return [step for step in steps if step < until_s] + [until_s]
+    steps = [step for step in steps if step < until_s] + [until_s]
+    if len(steps) <= links_max:
+        return steps
+    stride = (len(steps) - 1) / max(1, links_max - 1)
+    return sorted({steps[len(steps) - 1 - round(n * stride)] for n in range(links_max)})
 
 
-def probe(open_link: Open, until_s: float) -> IdleFacts:
+def probe(open_link: Open, until_s: float, links_max: int = LINKS_MAX) -> IdleFacts:
     """Open the links, wait, and say how each of them fared. What opening raises comes out."""
     with contextlib.ExitStack() as stack:
         works = []
         for idle_s, care in (
-            *((idle_s, "none") for idle_s in times(until_s)),
-            (until_s, "keepalive"),
-            (until_s, "ping"),
+            *((idle_s, "none") for idle_s in times(until_s, links_max - len(CARES))),
+            *((until_s, care) for care in CARES),
         ):
             link = open_link()
             stack.callback(link.close)

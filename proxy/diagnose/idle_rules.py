@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from proxy.diagnose.facts import IdleFacts, IdleLink
 from proxy.diagnose.finding import Change, Finding, Level, Number
 from proxy.diagnose.path_rules import place
-from proxy.diagnose.targets import Target
-from proxy.diagnose.units import duration
+from proxy.diagnose.targets import URLS, Target
+from proxy.diagnose.units import counted, duration
 
 _ENDS = {
     "fin": "closed in good order (FIN)",
@@ -56,9 +56,8 @@ def idle_findings(target: Target, facts: IdleFacts) -> Iterator[Finding]:
             number=Number(facts.until_s, "s"),
         )
         return
-    set_s = advice_s(limit)
     care = {link.care: link for link in facts.links if link.care != "none"}
-    ping_s, idle_s = _current(target)
+    ping_s, _ = _current(target)
     kept = 0 < ping_s < limit.dies_s
     said = f" The server's last words: {limit.words}." if limit.words else ""
     seen = limit.ended != "silence"
@@ -73,12 +72,19 @@ def idle_findings(target: Target, facts: IdleFacts) -> Iterator[Finding]:
         measured=f"Idle links are {_ENDS[limit.ended]} {when}.{said} {_helps(care)}",
         meaning="An application's pool hands out the corpse, and the next request fails. "
         + _with_ping(ping_s, limit.dies_s),
-        change=Change(
-            place(target),
-            "keepalive",
-            f"{{idle_s: {min(idle_s, int(set_s))}, ping_s: {min(ping_s or set_s, set_s):g}}}",
-        ),
+        change=_keepalive(target, advice_s(limit)),
         number=Number(limit.dies_s, "s"),
+    )
+
+
+def idle_refused(target: Target, free: int) -> Finding:
+    """The probe would have taken what the application needs."""
+    return Finding(
+        level=Level.INFO,
+        check=f"{target.kind}.idle_path",
+        measured=f"The idle probe was left out: {counted(free, 'connection')} free.",
+        meaning="It needs some of its own, and the application comes first.",
+        number=Number(free, "connections"),
     )
 
 
@@ -89,6 +95,15 @@ def _with_ping(ping_s: float, dies_s: float) -> str:
     if ping_s < dies_s:
         return f"{each} keeps its links; direct connections die."
     return f"{each} comes too late: lost links are replaced, each time."
+
+
+def _keepalive(target: Target, set_s: float) -> Change:
+    """The settings that keep links alive; where they do already, only the application is left."""
+    ping_s, idle_s = _current(target)
+    if target.route is not None and 0 < ping_s <= set_s and idle_s <= set_s:
+        return Change(URLS[target.kind], "host and port", str(target.route.listen[0]))
+    wanted = f"{{idle_s: {min(idle_s, int(set_s))}, ping_s: {min(ping_s or set_s, set_s):g}}}"
+    return Change(place(target), "keepalive", wanted)
 
 
 def _helps(care: dict[str, IdleLink]) -> str:

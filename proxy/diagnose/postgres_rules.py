@@ -29,22 +29,13 @@ def postgres_findings(target: PostgresTarget, facts: PostgresFacts) -> Iterator[
         yield from idle_transactions(facts, IN_TRANSACTION_S)
 
 
-def _number(facts: PostgresFacts, name: str) -> int | None:
-    text = facts.settings.get(name, "")
-    return int(text) if text.lstrip("-").isdigit() else None
-
-
 # ---- connections --------------------------------------------------------------------------------
 
 
 def _connections(target: PostgresTarget, facts: PostgresFacts) -> Iterator[Finding]:
-    limit = _number(facts, "max_connections")
-    if limit is None or facts.connections is None:
+    usable = facts.usable
+    if usable is None or facts.connections is None:
         return
-    reserved = (_number(facts, "superuser_reserved_connections") or 0) + (
-        _number(facts, "reserved_connections") or 0
-    )
-    usable = max(1, limit - reserved)
     share = facts.connections / usable
     if share >= USED_WARNING:
         idle = sum(session.state == "idle" for session in facts.sessions or ())
@@ -52,7 +43,8 @@ def _connections(target: PostgresTarget, facts: PostgresFacts) -> Iterator[Findi
             level=Level.CRITICAL if share >= USED_CRITICAL else Level.WARNING,
             check="postgres.connections",
             measured=f"{facts.connections} of {usable} connections are taken ({percent(share)}; "
-            f"max_connections {limit}, {reserved} reserved), {idle} of them idle.",
+            f"max_connections {facts.number('max_connections')}, {facts.reserved} reserved), "
+            f"{idle} of them idle.",
             meaning="When the last one goes, logins fail with 53300 (too many connections).",
             change=Change(place(target), "pool.size", "the links the server can spare"),
             number=Number(round(100 * share, 1), "%"),
@@ -157,7 +149,7 @@ def _hidden(target: PostgresTarget, facts: PostgresFacts) -> Iterator[Finding]:
 
 
 def _server_timeouts(target: PostgresTarget, facts: PostgresFacts) -> Iterator[Finding]:
-    limit_s = (_number(facts, "idle_session_timeout") or 0) / 1000
+    limit_s = (facts.number("idle_session_timeout") or 0) / 1000
     if limit_s:
         ping_s = target.route.keepalive.ping_s if target.route is not None else 25.0
         kept = 0 < ping_s < limit_s
@@ -194,7 +186,7 @@ def _server_timeouts(target: PostgresTarget, facts: PostgresFacts) -> Iterator[F
 
 def _dead_clients(target: PostgresTarget, facts: PostgresFacts) -> Iterator[Finding]:
     """How the server finds out that a client is gone."""
-    idle_s = _number(facts, "tcp_keepalives_idle")
+    idle_s = facts.number("tcp_keepalives_idle")
     if idle_s is not None and (idle_s == 0 or idle_s > KEEPALIVE_S_MAX) and not target.place.path:
         yield Finding(
             level=Level.INFO,
@@ -205,7 +197,7 @@ def _dead_clients(target: PostgresTarget, facts: PostgresFacts) -> Iterator[Find
             change=Change(CONF, "tcp_keepalives_idle", "60"),
             number=Number(idle_s or 7200, "s"),
         )
-    if _number(facts, "client_connection_check_interval") == 0:
+    if facts.number("client_connection_check_interval") == 0:
         yield Finding(
             level=Level.INFO,
             check="postgres.client_connection_check_interval",

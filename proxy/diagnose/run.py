@@ -10,9 +10,9 @@ import redis
 
 from proxy.diagnose import idle, postgres_link, redis_facts, redis_link
 from proxy.diagnose.facts import Failure, IdleFacts, PostgresFacts, ProxyFacts, RedisFacts
-from proxy.diagnose.finding import Finding, Level, ranked
+from proxy.diagnose.finding import Finding, ranked
 from proxy.diagnose.idle_links import PostgresIdle, RedisIdle
-from proxy.diagnose.idle_rules import idle_findings
+from proxy.diagnose.idle_rules import idle_findings, idle_refused
 from proxy.diagnose.path_rules import failed, proxy_rules
 from proxy.diagnose.postgres_facts import QUERY_S_MAX, gather, look_for_pooler
 from proxy.diagnose.postgres_link import CannotConnect, Connection, TooLate, bounded
@@ -184,10 +184,12 @@ def _idle(target: Target, way: Way, found: Diagnosis, until_s: float) -> list[Fi
             return PostgresIdle(target, way)
         return RedisIdle(target, way)
 
-    found.idle = idle.probe(opened, until_s)
+    links_max = idle.LINKS_MAX
+    facts = found.facts
+    if isinstance(facts, PostgresFacts) and facts.usable is not None:
+        free = facts.usable - (facts.connections or 0)
+        links_max = min(links_max, free // 2)  # the application needs some, too
+        if links_max < idle.LINKS_MIN:
+            return [idle_refused(target, free)]
+    found.idle = idle.probe(opened, until_s, links_max)
     return list(idle_findings(target, found.idle))
-
-
-def critical(diagnoses: Sequence[Diagnosis]) -> bool:
-    """Whether anything critical was found."""
-    return any(finding.level is Level.CRITICAL for found in diagnoses for finding in found.findings)

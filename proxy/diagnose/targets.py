@@ -237,8 +237,10 @@ def _postgres_login(route: PostgresRoute, app: PostgresUpstream | None) -> Postg
     return upstream
 
 
-def _postgres_proxy(route: PostgresRoute, upstream: PostgresUpstream) -> PostgresUpstream:
+def _postgres_proxy(route: PostgresRoute, upstream: PostgresUpstream) -> PostgresUpstream | None:
     address = route.listen[0]
+    if not address.is_unix and not address.port:
+        return None  # any free port: which, only the running process knows
     if address.is_unix:
         directory, _, name = address.path.rpartition("/")
         host = HostPort(directory or "/", int(name.rpartition(".")[2]))
@@ -264,8 +266,10 @@ def _redis_login(route: RedisRoute, app: RedisUpstream | None) -> RedisUpstream:
     return upstream
 
 
-def _redis_proxy(route: RedisRoute, upstream: RedisUpstream) -> RedisUpstream:
+def _redis_proxy(route: RedisRoute, upstream: RedisUpstream) -> RedisUpstream | None:
     address = route.listen[0]
+    if not address.is_unix and not address.port:
+        return None
     tls = route.tls.mode in ("require", "verify-ca")
     trust = route.auth_method == "trust"  # whoever connects is let in, and has nothing to prove
     return RedisUpstream(

@@ -104,13 +104,9 @@ def _postgres(facts: PostgresFacts) -> Iterator[tuple[str, str]]:
     if facts.version:
         role = "standby" if facts.in_recovery else "primary"
         yield "server", f"PostgreSQL {facts.version}, {role}"
-    limit = facts.settings.get("max_connections")
-    if facts.connections is not None and limit:
-        reserved = sum(
-            int(facts.settings.get(name, "0"))
-            for name in ("superuser_reserved_connections", "reserved_connections")
-        )
-        yield "connections", f"{facts.connections} of {limit}, {reserved} reserved"
+    if facts.connections is not None and facts.usable is not None:
+        limit = facts.number("max_connections")
+        yield "connections", f"{facts.connections} of {limit}, {facts.reserved} reserved"
     if facts.sessions:
         states: dict[str, int] = {}
         for session in facts.sessions:

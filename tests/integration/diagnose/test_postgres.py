@@ -176,6 +176,9 @@ def test_connections_nearly_used_up(make_postgres: Callable[..., PostgresServer]
         assert full.measured.startswith(
             "9 of 9 connections are taken (100 %; max_connections 12, 3 reserved), 8 of them idle"
         )
+        (found,) = diagnosed(server.dsn(), idle_s=60.0)
+        left_out = finding(found, "postgres.idle_path").measured
+        assert left_out == "The idle probe was left out: 0 connections free."
         with sessions(server, 1):
             (refused,) = diagnosed(server.dsn("app_trust"))
         assert "remaining connection slots" in finding(refused, "postgres.login").measured
@@ -285,6 +288,18 @@ def test_a_path_that_kills_idle_links(postgres: PostgresServer) -> None:
         assert killed.level is Level.CRITICAL
         assert "TCP keepalive did not help; a request each second did." in killed.measured
         assert str(killed.change) == "backstay.yaml: keepalive = {idle_s: 1, ping_s: 1}"
+
+
+def test_a_path_that_breaks_idle_tls(tls_server: PostgresServer) -> None:
+    address = ("127.0.0.1", tls_server.port)
+    on_hop = kills_idle(1.5, Cut.TLS_ABORT)
+    with ThreadCutter(Target(address=address), on_hop=on_hop) as cutter:
+        url = f"postgresql://postgres@127.0.0.1:{cutter.port}/app?sslmode=require"
+        (found,) = diagnosed(url, idle_s=3.0)
+    killed = finding(found, "postgres.idle_path")
+    assert killed.number is not None
+    assert 1.3 <= killed.number.value <= 2.9
+    assert "TCP keepalive did not help; a request each second did." in killed.measured
 
 
 def test_the_servers_own_idle_timeout(postgres: PostgresServer) -> None:

@@ -188,7 +188,8 @@ def test_nobody_answers(run: Callable[..., Result], command: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((500, b""), "answers 500 Internal Server Error"),
+        ((500, b""), "answers 500: Internal Server Error"),
+        ((403, b'{"error": "unknown \\u001bhost"}'), "answers 403: unknown ?host"),
         ((200, b"hello"), "is not Backstay's admin port"),
         ((200, b"[]"), "is not Backstay's admin port"),
     ],

@@ -30,6 +30,9 @@ def test_times_grow() -> None:
     assert times(100) == [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 100]
     assert times(7200)[-2:] == [6765, 7200]
     assert len(times(7200)) <= LINKS_MAX
+    assert times(100, 4) == [1, 5, 34, 100]
+    assert times(100, 2) == [1, 100]
+    assert times(100, 1) == [100]
 
 
 def test_all_lived() -> None:
@@ -49,7 +52,9 @@ def test_a_close_is_seen_when_it_comes() -> None:
     assert "closed in good order (FIN) after 60 s" in one.measured
     assert "TCP keepalive each second kept one alive" in one.measured
     assert "Backstay's ping every 25 s keeps its links" in one.meaning
-    assert str(one.change) == "f.yaml (postgres: main): keepalive = {idle_s: 15, ping_s: 25}"
+    assert str(one.change) == "DATABASE_URL: host and port = 127.0.0.1:6432"
+    (one,) = idle_findings(target("{ping_s: 40}"), facts)
+    assert str(one.change) == "f.yaml (postgres: main): keepalive = {idle_s: 15, ping_s: 27}"
 
 
 def test_silence_lies_between_two_times() -> None:
