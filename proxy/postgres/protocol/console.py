@@ -10,17 +10,14 @@ Source: PostgreSQL documentation, "Message Flow"; PgBouncer, usage page, "Admin 
 """
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.core.errors import PeerProtocolError
-from proxy.core.operator import Act, Detail, Outcome
-from proxy.core.report import Report
+from proxy.core.operator import Act, Outcome
 from proxy.postgres.protocol import console_answers as answers
 from proxy.postgres.protocol import console_bind as binding
-from proxy.postgres.protocol import console_ours as ours
-from proxy.postgres.protocol import console_show as pgbouncer
-from proxy.postgres.protocol import console_stats as stats
+from proxy.postgres.protocol import console_catalog as catalog
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.console_answers import Myself
 from proxy.postgres.protocol.console_bind import Portal, Prepared
@@ -33,7 +30,7 @@ from proxy.postgres.protocol.console_command import (
 )
 from proxy.postgres.protocol.console_help import HELP
 from proxy.postgres.protocol.console_show import Facts
-from proxy.postgres.protocol.console_table import Columns, Table, data_rows, row_description, slices
+from proxy.postgres.protocol.console_table import data_rows, row_description, slices
 from proxy.postgres.protocol.messages import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
 
 STATEMENTS_MAX = 128
@@ -41,15 +38,6 @@ STATEMENTS_MAX = 128
 
 MESSAGE_BYTES_MAX = 16 * 1024
 """One message of a client; a command has a few words, a driver's look-up in the catalog 4 KiB."""
-
-ALL = "all"
-_DETAILED = frozenset(("clients", "servers", "sockets", "active_sockets"))
-_STATS: dict[str, Columns] = {
-    "stats": stats.STATS,
-    "stats_totals": stats.STATS_TOTALS,
-    "stats_averages": stats.STATS_AVERAGES,
-    "totals": stats.TOTALS,
-}
 
 
 class Role(StrEnum):
@@ -141,7 +129,7 @@ class Conversation:
         if command.parameters:
             raise ConsoleError("42P02", "there is no parameter $1")
         portal = Portal(command)
-        described = self.columns(command)
+        described = catalog.columns(command, self.me)
         if described is not None:
             portal.formats = [0] * len(described)
         yield from self._run(portal)
@@ -191,7 +179,7 @@ class Conversation:
             raise ConsoleError("42P03", "portal already exists")
         if bound.portal not in self._portals and len(self._portals) >= STATEMENTS_MAX:
             raise ConsoleError("54000", f"more than {STATEMENTS_MAX} portals")
-        described = self.columns(prepared.command) if prepared.command is not None else None
+        described = catalog.columns(prepared.command, self.me)
         self._portals[bound.portal] = binding.portal(prepared, bound, len(described or ()))
         return messages.bind_complete()
 
@@ -201,12 +189,12 @@ class Conversation:
             prepared = self._prepared.get(name)
             if prepared is None:
                 raise ConsoleError("26000", "prepared statement does not exist")
-            described = self.columns(prepared.command) if prepared.command is not None else None
+            described = catalog.columns(prepared.command, self.me)
             head = messages.parameter_description(prepared.parameter_oids())
             formats = [0] * len(described or ())
         else:
             portal = self._portal(name)
-            described = self.columns(portal.command) if portal.command is not None else None
+            described = catalog.columns(portal.command, self.me)
             head, formats = b"", portal.formats
         if described is None:
             return head + messages.no_data()
@@ -258,33 +246,6 @@ class Conversation:
 
     # -- commands
 
-    def columns(self, command: Command) -> Columns | None:
-        """What a command will answer with; None: no rows. Raises ConsoleError as running it."""
-        if command.verb is Verb.SELECT:
-            return answers.select(command.name, self.me).columns
-        if command.verb is not Verb.SHOW or command.name == "help":
-            return None
-        name = command.name
-        if name in _STATS:
-            return _STATS[name]
-        if name in pgbouncer.MADE:
-            return pgbouncer.MADE[name][0]
-        if name in ours.MADE:
-            return ours.MADE[name][0]
-        if name == "fds":
-            raise ConsoleError(
-                "0A000",
-                "SHOW FDS is not supported",
-                "Nothing is handed over by descriptor: for a restart start the new process beside"
-                " the old one. SHOW CLIENTS and SHOW SERVERS list the connections.",
-            )
-        setting = answers.show(name, self.me)
-        if setting is None:
-            raise ConsoleError(
-                "42601", f"SHOW {name.upper()[:40]} is unknown", "SHOW HELP lists the commands."
-            )
-        return setting.columns
-
     def _run(self, portal: Portal) -> Steps:
         """Execute the portal's command: fills its table and tag."""
         command = portal.command
@@ -320,17 +281,17 @@ class Conversation:
         return command.name
 
     def _show(self, portal: Portal, name: str, target: str) -> Steps:
-        self.columns(Command(Verb.SHOW, name))  # an unknown name is told first
+        catalog.columns(Command(Verb.SHOW, name), self.me)  # an unknown name is told first
         if name == "help":
             yield messages.notice_response(_said("NOTICE", "00000", "Console usage", HELP))
             return
-        setting = None if _is_table(name) else answers.show(name, self.me)
+        setting = None if catalog.is_table(name) else answers.show(name, self.me)
         if setting is not None:
             portal.table = setting
             return
-        facts = yield NeedFacts(detail=name in _DETAILED)
+        facts = yield NeedFacts(detail=catalog.is_detailed(name))
         assert isinstance(facts, Facts)
-        portal.table = made(name, _narrowed(facts, target))
+        portal.table = catalog.made(name, catalog.narrowed(facts, target))
 
     def _act(self, command: Command, target: str) -> Steps:
         if self.role is not Role.ADMIN:
@@ -345,7 +306,7 @@ class Conversation:
         if route is not None:
             facts = yield NeedFacts()
             assert isinstance(facts, Facts)
-            _known(facts.report, route)
+            catalog.known(facts.report, route)
         if command.verb is Verb.WAIT_CLOSE:
             yield NeedClosed(route)
             return
@@ -364,19 +325,6 @@ class Conversation:
 
 
 _EXTENDED = "PBDEC"
-
-
-def _is_table(name: str) -> bool:
-    return name in _STATS or name in pgbouncer.MADE or name in ours.MADE
-
-
-def made(name: str, facts: Facts) -> Table:
-    """The table of SHOW `name`."""
-    if name in _STATS:
-        return stats.table(name, facts.stats)
-    if name in pgbouncer.MADE:
-        return pgbouncer.table(name, facts)
-    return ours.table(name, facts)
 
 
 def _said(
@@ -404,44 +352,3 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
         raise ConsoleError("22023", "KILL_CLIENT needs an id of SHOW CLIENTS")
     return int(text)
-
-
-def _known(report: Report, route: str) -> None:
-    names = [one.name for one in report.postgres] + [one.name for one in report.redis]
-    if route not in names:
-        raise ConsoleError("3D000", "there is no such route", f"Routes: {', '.join(names)}.")
-
-
-def _narrowed(facts: Facts, target: str) -> Facts:
-    """What concerns one route. Without a name: all, but of clients and links PostgreSQL's only, as
-    those who count these expect."""
-    detail = facts.detail
-    if target.lower() == ALL:
-        return facts
-    if not target:
-        return replace(
-            facts,
-            detail=Detail(
-                [row for row in detail.sessions if row.kind == "postgres"],
-                [row for row in detail.links if row.kind == "postgres"],
-            ),
-        )
-    report = facts.report
-    _known(report, target)
-    return replace(
-        facts,
-        report=replace(
-            report,
-            postgres=[route for route in report.postgres if route.name == target],
-            redis=[route for route in report.redis if route.name == target],
-            incidents=[one for one in report.incidents if one.route == target],
-        ),
-        detail=Detail(
-            [row for row in detail.sessions if row.route == target],
-            [row for row in detail.links if row.route == target],
-        ),
-        stats=stats.Stats(
-            {k: v for k, v in facts.stats.now.items() if k == target},
-            {k: v for k, v in facts.stats.average.items() if k == target},
-        ),
-    )
