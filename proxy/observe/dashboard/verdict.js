@@ -3,6 +3,7 @@
 import { attribute, change, el, icon, list, put } from "./dom.js";
 import { brief, clock, count, span } from "./format.js";
 import { sum } from "./history.js";
+import { outcome } from "./outcome.js";
 import { sentence } from "./words.js";
 
 /** @typedef {import("./types.js").Status} Status */
@@ -87,14 +88,24 @@ export class Verdict {
 }
 
 /** @param {Status} status @param {number} looks findings below it */
-function calm({ well, incidents, now_s }, looks) {
-  if (!well) return "";
-  const [last] = incidents;
-  const first = !last ? "No incident since Backstay started."
-    : last.ended_s === null ? "The last incident is just over."
-      : `The last incident ended ${span(now_s - last.ended_s)} ago.`;
+function calm(status, looks) {
+  if (!status.well) return "";
+  const first = past(status);
   if (looks === 0) return first;
   return `${first} ${looks === 1 ? "One thing is" : `${count(looks)} things are`} worth a look:`;
+}
+
+/** @param {Status} status */
+function past(status) {
+  const { incidents, now_s } = status;
+  const open = incidents.filter(({ ended_s }) => ended_s === null);
+  if (open.some((one) => outcome(one, status).level === "critical")) {
+    return "Links were lost a moment ago; who needs one gets another.";
+  }
+  if (open.length) return "The last incident is just over.";
+  const ended_s = Math.max(...incidents.map((one) => one.ended_s ?? 0));
+  return incidents.length ? `The last incident ended ${span(now_s - ended_s)} ago.`
+    : "No incident since Backstay started.";
 }
 
 /** Where, and what. @param {Finding} one */

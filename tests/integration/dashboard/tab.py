@@ -62,9 +62,9 @@ class Tab:
         assert "exceptionDetails" not in answer, json.dumps(answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def wait(self, expression: str) -> Any:
+    def wait(self, expression: str, seconds_max: float = WAIT_S_MAX) -> Any:
         """Until an expression is true; its value."""
-        deadline_s = time.monotonic() + WAIT_S_MAX
+        deadline_s = time.monotonic() + seconds_max
         while not (value := self.js(expression)):
             assert time.monotonic() < deadline_s, (
                 f"never true: {expression}\n{self.text('body')[:400]}"

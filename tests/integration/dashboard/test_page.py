@@ -197,6 +197,7 @@ def test_an_incident_is_red_only_while_somebody_waits(tab: Tab, stand_in: MakeSt
     server.status = canned.status(canned.report(incidents=[incident], postgres=[route]))
     tab.wait("document.querySelector('.incident-outcome').textContent === 'going on'")
     assert tab.js("document.querySelector('.mark').dataset.level") == "critical"
+    assert "who needs one gets another" in tab.text(".verdict-note")
 
 
 # -- how fresh it is
