@@ -15,7 +15,6 @@ from proxy.settings.files import read_text
 INI_BYTES_MAX = 4 << 20
 USERS_BYTES_MAX = 64 << 20
 INCLUDES_MAX = 50
-INCLUDE_DEPTH_MAX = 10
 SECTIONS = ("pgbouncer", "databases", "users", "peers")
 
 
@@ -92,7 +91,7 @@ class _Reader:
         self._files += 1
         if not name:
             self._wrong(place, "expected %include and a file's name")
-        elif self._files > INCLUDES_MAX or len(outer) > INCLUDE_DEPTH_MAX:
+        elif self._files > INCLUDES_MAX:
             self._wrong(place, "too many files are included, or one includes itself")
         else:
             # Relative to PgBouncer's working directory, which nobody knows here: mostly the file's.

@@ -243,6 +243,10 @@ def test_a_pooler(postgres: PostgresServer, make_bouncer: MakeBouncer, mode: str
     assert "two connections shared a server process" in pooler.measured
     assert "SET search_path was gone in the next transaction" in pooler.measured
     assert "another connection got our search_path" in pooler.measured
+    facts = found.facts
+    assert isinstance(facts, PostgresFacts)
+    assert facts.pooler is not None
+    assert facts.pooler.moved
     # What our SET has left behind on the pooler's links means what the default means.
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as after:
         (row,) = after.execute("select current_schemas(true)::text, current_schema()").fetchall()

@@ -1,8 +1,13 @@
 """The idle probe's times, and what its links tell."""
 
+import socket
+from collections.abc import Iterator
+
+import pytest
+
 from proxy.diagnose.facts import IdleFacts, IdleLink
 from proxy.diagnose.finding import Level
-from proxy.diagnose.idle import LINKS_MAX, times
+from proxy.diagnose.idle import LINKS_MAX, probe, times
 from proxy.diagnose.idle_rules import advice_s, idle_findings, limit_of
 from proxy.diagnose.targets import PostgresTarget
 from proxy.settings.load import load_text
@@ -77,3 +82,64 @@ def test_a_limit_on_age() -> None:
 def test_links_that_die_at_once() -> None:
     (one,) = idle_findings(target(), links((0.5, "rst"), (0.6, "rst")))
     assert str(one.change) == "backstay.yaml: keepalive = {idle_s: 1, ping_s: 1}"
+
+
+# ---- real sockets -------------------------------------------------------------------------------
+
+
+class Link:
+    """One end of a TCP connection on this machine, with the keepalive it was asked under."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._ours = socket.create_connection(listener.getsockname())
+        self.theirs, _ = listener.accept()
+        self.keepalive: list[int] = []
+
+    def socket(self) -> socket.socket:
+        return self._ours.dup()
+
+    def ask(self) -> tuple[str, str]:
+        self.keepalive.append(self._ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return "", ""
+
+    def close(self) -> None:
+        self._ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_one_link_has_keepalive_and_one_is_asked_each_second(listener: socket.socket) -> None:
+    made: list[Link] = []
+
+    def opened() -> Link:
+        made.append(Link(listener))
+        return made[-1]
+
+    facts = probe(opened, 1.2)
+    assert [(link.care, link.ended) for link in facts.links] == [
+        ("none", ""),
+        ("none", ""),
+        ("keepalive", ""),
+        ("ping", ""),
+    ]
+    on_off = [[bool(value) for value in link.keepalive] for link in made]
+    assert on_off == [[False], [False], [True], [False, False]]
+
+
+def test_the_rest_is_closed_if_one_cannot_be_opened(listener: socket.socket) -> None:
+    made: list[Link] = []
+
+    def opened() -> Link:
+        if made:
+            raise ConnectionError("full")
+        made.append(Link(listener))
+        return made[-1]
+
+    with pytest.raises(ConnectionError):
+        probe(opened, 5.0)
+    assert made[0].theirs.fileno() == -1

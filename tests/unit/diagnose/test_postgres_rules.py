@@ -18,6 +18,7 @@ from proxy.diagnose.facts import (
 from proxy.diagnose.finding import Finding, Level
 from proxy.diagnose.path_rules import failed, proxy_rules
 from proxy.diagnose.postgres_facts import double
+from proxy.diagnose.postgres_link import without
 from proxy.diagnose.postgres_rules import idle_sessions, idle_transactions, postgres_findings
 from proxy.diagnose.targets import PostgresTarget
 from proxy.settings.load import load_text
@@ -253,6 +254,20 @@ def test_through_backstay() -> None:
     (one,) = proxy_rules(where, direct, refused)
     assert one.level is Level.WARNING
     assert list(proxy_rules(target(), direct, None)) == []
+
+
+def test_an_application_that_goes_past() -> None:
+    where = replace(target(route=ROUTE), past=True)
+    gone = ProxyFacts(failure=Failure("tcp", "refused", "nothing listens"))
+    past, _ = proxy_rules(where, (None, None), gone)
+    assert past.measured == "$DATABASE_URL leads to db.example.com:5432, past Backstay."
+    assert str(past.change) == "$DATABASE_URL: host and port = 127.0.0.1:6432"
+
+
+def test_a_server_that_repeats_the_password() -> None:
+    upstream = parse_postgres_url("postgresql://u:9ecret@db/app")
+    told = without('FATAL:  no "9ecret"\n  here', upstream)
+    assert told == 'no "***" here'
 
 
 def test_every_reason_for_a_failure_has_words() -> None:

@@ -71,11 +71,29 @@ def test_redis_logins() -> None:
     assert target.proxy is not None
     assert (target.proxy.host, target.proxy.port, target.proxy.db) == ("127.0.0.1", 6380, 2)
     assert target.proxy.password == "app-pw"
-    text = "redis:\n  - upstream: redis://:pw@r\n    auth: {method: trust}\n"
+    text = "redis:\n  - upstream: redis://me:pw@r\n    auth: {method: trust}\n"
     trusted = redis_one(text)
     assert trusted.upstream.password == "pw"
     assert trusted.proxy is not None
-    assert trusted.proxy.password is None
+    assert (trusted.proxy.user, trusted.proxy.password) == (None, None)
+
+
+def test_an_application_that_goes_past() -> None:
+    text = "postgres:\n  - upstream: postgresql://db:5433\n"
+    assert one(text, DATABASE_URL="postgresql://u@db:5433/app").past
+    assert not one(text, DATABASE_URL=APP).past
+    assert not one(text).past
+    text = "redis:\n  - upstream: redis://r/2\n"
+    assert redis_one(text, REDIS_URL="redis://r:6379").past
+    assert not redis_one(text, REDIS_URL="redis://127.0.0.1:6380").past
+
+
+def test_a_listener_on_any_free_port_cannot_be_found() -> None:
+    text = (
+        "postgres:\n  - {upstream: 'postgresql://db', listen: '127.0.0.1:0'}\n"
+        "redis:\n  - {upstream: 'redis://r', listen: '127.0.0.1:0'}\n"
+    )
+    assert [target.proxy for target in targets(text)] == [None, None]
 
 
 def test_a_listener_on_a_unix_socket() -> None:
