@@ -52,8 +52,9 @@ def totals(report: PostgresReport, sample_every: int) -> Totals:
         server_assignment_count=counts.get("clients", 0) + counts.get("restores", 0),
         xact_count=units,
         query_count=units,
-        received=counts.get("bytes_received", 0),
-        sent=counts.get("bytes_sent", 0),
+        # What clients send goes to the server, and what it sends to clients.
+        received=counts.get("bytes_sent", 0),
+        sent=counts.get("bytes_received", 0),
         xact_time=busy_us,
         query_time=busy_us,
         wait_time=int(latency.wait.sum_s * _US),

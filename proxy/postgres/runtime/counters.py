@@ -4,6 +4,14 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
+class Traffic:
+    """Bytes between Backstay and the server, without those of TLS."""
+
+    sent: int = 0
+    received: int = 0
+
+
+@dataclass(slots=True)
 class Counters:
     """All since the start of the process."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.net.dial import Address
+    from proxy.postgres.runtime.counters import Traffic
     from proxy.postgres.runtime.options import Host, UpstreamOptions
 
 ANSWER_BYTES_MAX = 8 << 20  # of all that the proxy asks for itself
@@ -64,6 +65,7 @@ class Link:
         "expires_s",
         "fatal",
         "given_bytes",
+        "got_bytes",
         "host",
         "in_recovery",
         "last_words",
@@ -84,6 +86,7 @@ class Link:
         "secret",
         "stale",
         "startup",
+        "traffic",
         "transport",
         "used_s",
     )
@@ -97,6 +100,8 @@ class Link:
         self.transport: asyncio.Transport | None = None
         self.last_words: LastWords | None = None
         self.given_bytes = 0  # handed to the transport since connection_made
+        self.got_bytes = 0
+        self.traffic: Traffic | None = None  # of all links of its upstream that have ended
         self.reason: Reason | None = None  # why it died, once it has
         self.fatal: dict[str, str] | None = None
         self.params: dict[bytes, bytes] = {}
@@ -134,6 +139,12 @@ class Link:
         assert phase in LEGAL[self.phase], f"{self.phase} → {phase}"
         self.phase = phase
 
+    def _end(self) -> None:
+        self.become(Phase.CLOSED)
+        if self.traffic is not None:
+            self.traffic.sent += self.given_bytes
+            self.traffic.received += self.got_bytes
+
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,6 +153,7 @@ class Link:
         self.last_words = LastWords(transport)
 
     def data_received(self, data: bytes) -> None:
+        self.got_bytes += len(data)
         self.receive(data)
 
     def eof_received(self) -> bool:
@@ -184,7 +196,7 @@ class Link:
         if self.phase is Phase.CLOSED:
             return
         self.reason = reason
-        self.become(Phase.CLOSED)
+        self._end()
         if self.transport is not None:
             self.transport.abort()
         future, self._future = self._future, None
@@ -204,7 +216,7 @@ class Link:
         self.on_lost = None
         self.on_writable = None
         self.receive = _nobody
-        self.become(Phase.CLOSED)
+        self._end()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(messages.terminate())
             self.transport.close()

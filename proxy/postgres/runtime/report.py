@@ -53,6 +53,10 @@ def _counts(route: PostgresRoute) -> dict[str, int]:
     counters = route.counters
     counts = {field.name: getattr(counters, field.name) for field in fields(Counters)}
     counts["units"] += sum(session.expected.transactions for session in route.sessions)
+    links = [link for pool in route.pools.values() for link in pool.links if not link.closed]
+    traffic = route.upstream.traffic
+    counts["bytes_sent"] = traffic.sent + sum(link.given_bytes for link in links)
+    counts["bytes_received"] = traffic.received + sum(link.got_bytes for link in links)
     counts["links_opened"] = route.upstream.opens
     counts["connects_failed"] = route.upstream.failures
     return counts

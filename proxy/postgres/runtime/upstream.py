@@ -27,6 +27,7 @@ from proxy.postgres.protocol.cert_hash import server_end_point
 from proxy.postgres.protocol.client_login import Credentials
 from proxy.postgres.protocol.scram import NONCE_RANDOM_BYTES, ChannelBinding, KeyCache
 from proxy.postgres.protocol.upstream_login import LoginRequest, LoginResult, UpstreamLogin
+from proxy.postgres.runtime.counters import Traffic
 from proxy.postgres.runtime.link import Link, errors_in, rows_in
 from proxy.postgres.runtime.options import Host, PoolOptions, UpstreamOptions
 
@@ -76,6 +77,7 @@ class Upstream:
         self.pooler_seen = False
         self.last_reason: Reason | None = None
         self.latency = Latency()  # the route's
+        self.traffic = Traffic()  # of links that have ended
         self.opens = self.failures = 0
         self.opening = 0  # tries under way
         self._words: dict[bytes, bytes] = {}
@@ -234,6 +236,7 @@ class Upstream:
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 link, over_tls = await self._connect(host, tls)
+                link.traffic = self.traffic
                 try:
                     await self._exchange(link, host, wanted, over_tls)
                 except BaseException:

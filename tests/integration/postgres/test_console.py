@@ -105,6 +105,25 @@ async def test_sqlalchemy_asyncpg(proxied: Make, postgres: PostgresServer) -> No
     await engine.dispose()
 
 
+def test_stats_count_what_was_done(proxied: Make, postgres: PostgresServer) -> None:
+    proxy = proxied(postgres)
+    open_console(proxy)
+    sizes, requests = [], []
+    with psycopg.connect(dsn(proxy), row_factory=psycopg.rows.dict_row) as client:
+        for _ in range(2):
+            with proxy.wire() as session:
+                for _ in range(20):
+                    session.query(f"select repeat('x', 10000) -- {'y' * 5000}")
+                (stats,) = client.execute("SHOW STATS").fetchall()
+            sizes.append((stats["total_received"], stats["total_sent"]))
+            requests.append((stats["total_query_count"], stats["total_server_assignment_count"]))
+            proxy.cut()  # what went over links that are gone still counts
+    assert requests == [(20, 1), (40, 2)]
+    for count, (received, sent) in enumerate(sizes, 1):
+        assert count * 100_000 < received < count * 100_000 * 1.2
+        assert count * 200_000 < sent < count * 200_000 * 1.2
+
+
 # -- waiting and cancelling
 
 

@@ -61,7 +61,7 @@ def report() -> Report:
             pool("app", "crm", sessions_waiting=2, links_idle=1, longest_wait_s=1.25, links_max=20),
             pool("etl", "shop", sessions_active=2, links_active=2, links_opening=1, links_max=20),
         ],
-        counts={"clients": 10, "restores": 3, "units": 1000},
+        counts={"clients": 10, "restores": 3, "units": 1000, "bytes_sent": 9000},
         losses={"upstream_eof": 3},
         errors={"rolled_back": 1},
         latency=Latency(server=histogram(0.001, 0.003), wait=histogram(0.5)),
