@@ -27,7 +27,7 @@ from proxy.observe import log
 from proxy.service.admin import open_admin
 from proxy.service.operator import Hands, LocalOperator
 from proxy.service.postgres_options import console_options
-from proxy.service.report import Meter, fan_out, report
+from proxy.service.report import IncidentLog, Meter, fan_out, report
 from proxy.service.routes import Routes, unreachable
 from proxy.settings.model import Settings
 
@@ -95,7 +95,8 @@ async def _serve(current: Current, require_upstream: bool) -> int:
     settings = current.settings
     loop = asyncio.get_running_loop()
     meter = Meter()
-    events = fan_out(log.events(log.get_logger()), meter.event)
+    incidents = IncidentLog(meter)
+    events = fan_out(log.events(log.get_logger()), meter.event, incidents.event)
     loop.set_exception_handler(partial(_bug, events))
     routes = Routes(settings, events, random.Random())
     if require_upstream:
@@ -106,7 +107,8 @@ async def _serve(current: Current, require_upstream: bool) -> int:
     stop = asyncio.Event()
     now = asyncio.Event()
     _on_signals(stop, now)
-    operator = LocalOperator(Hands(partial(report, routes, meter, tuple), current.reload, stop.set))
+    told = partial(report, routes, meter, incidents.list)
+    operator = LocalOperator(Hands(told, current.reload, stop.set))
     loop.add_signal_handler(signal.SIGHUP, operator.reload)
     for route in routes.postgres:
         route.console.open(operator, console_options(settings.admin))

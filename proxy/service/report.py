@@ -16,6 +16,7 @@ from proxy.core.reasons import Reason
 from proxy.core.report import Incident, Report, WorkerReport
 from proxy.net.clock import unix_offset_s
 from proxy.observe import log
+from proxy.observe.incidents import Incidents
 from proxy.postgres.runtime import report as postgres_report
 from proxy.redis.runtime import report as redis_report
 from proxy.service.routes import Routes
@@ -74,6 +75,25 @@ class Meter:
             bugs=self.bugs,
             log_lines_dropped=log.lines_dropped(),
         )
+
+
+class IncidentLog:
+    """The incidents of this process, with its clock."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._incidents = Incidents(f"{int(meter.started_s):x}-{meter.number}-")
+
+    def event(self, event: str, /, *, level: str = "info", **fields: object) -> None:
+        """A sink of the runtimes' events."""
+        self._incidents.event(self._now_s(), event, fields)
+
+    def list(self) -> Sequence[Incident]:
+        """The last ones, the newest first."""
+        return self._incidents.list(self._now_s())
+
+    def _now_s(self) -> float:
+        return self._loop.time() + unix_offset_s()
 
 
 def _rss_bytes() -> int:

@@ -175,7 +175,7 @@ class Session(SendingSession):
     async def _attach_until(self) -> None:
         """Attach, or tell the client why not; then send what waits."""
         started_s = asyncio.get_running_loop().time()
-        if self.phase is not Phase.JOINING:
+        if self.phase is not Phase.JOINING or not self.route.upstream.available:
             self.route.events("attaching", level="debug", session=self.number)
         try:
             link = await attach.attach(self)

@@ -79,6 +79,7 @@ class Upstream:
         self.latency = Latency()  # the route's
         self.traffic = Traffic()  # of links that have ended
         self.opens = self.failures = 0
+        self._probing = False
         self.opening = 0  # tries under way
         self._words: dict[bytes, bytes] = {}
         self._derived = KeyCache(DERIVED_MAX)  # the server's salt stays the same
@@ -157,6 +158,7 @@ class Upstream:
                 "upstream_down",
                 level="warning",
                 route=self._route,
+                upstream=", ".join(str(host.address) for host in self.options.hosts),
                 reason=error.reason,
                 error=str(error),
             )
@@ -180,6 +182,24 @@ class Upstream:
         self._backoff.reset()
         self._not_before_s = 0.0
         self._recovered.set()
+
+    async def probe(self) -> None:
+        """See whether a host is back while nobody asks for a link: the upstream must not count as
+        away for ever only because nobody comes while it does."""
+        if self._probing or self._loop.time() < self._not_before_s:
+            return
+        self._probing = True
+        options = DialOptions(self.options.connect_timeout_s)
+        try:
+            for host in self.options.hosts:
+                try:
+                    (await connect(host.address, options)).close()
+                except UpstreamUnavailable:
+                    continue
+                self._succeeded()
+                return
+        finally:
+            self._probing = False
 
     # -- one try
 

@@ -286,7 +286,8 @@ class Lane:
         self.why_away = link.lost_text
         if self._lost_s is None and self.link is None:
             self._lost_s = now_s
-        self.route.link_lost(self.label, link, len(link.inflight), clients=self.clients)
+        clients = self.clients if self.link is None else 0  # of an old one nobody misses anything
+        self.route.link_lost(self.label, link, len(link.inflight), clients=clients)
         replacements = self._settle(link, unsent_bytes)
         due_s = now_s + self.options.hold_s
         for batch in replacements:

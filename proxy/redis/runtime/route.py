@@ -14,6 +14,7 @@ from proxy.core.events import Events
 from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
 from proxy.core.report import Latency
+from proxy.net.dial import DialOptions, connect
 from proxy.net.gate import Gate
 from proxy.net.tasks import TaskSet
 from proxy.net.tls import PumpOptions, TlsPump
@@ -35,6 +36,7 @@ from proxy.redis.runtime.pool import ExclusivePool
 from proxy.redis.runtime.upstream import UpstreamLink
 
 SWEEP_S = 0.05
+PROBE_EVERY_S = 1.0  # of an upstream that is away while nobody dials it
 _KEYS_TOLD = 10  # shapes of each sort, when the route stops
 CLIENT_ID_FIRST = 1 << 40  # virtual ids: far from the server's own, exact in a JSON number
 
@@ -101,6 +103,8 @@ class RedisRoute:
         self._learning = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._away_since_s: float | None = None
+        self._dialled_s = 0.0  # the last dial that failed
+        self._probing = False
 
     # -- life --------------------------------------------------------------------------------
 
@@ -179,6 +183,10 @@ class RedisRoute:
                 client.exclusive.sweep(now_s)
         if not self.stopping:
             self.pool.sweep(now_s)
+            silent = now_s - self._dialled_s > PROBE_EVERY_S
+            if self._away_since_s is not None and silent and not self._probing:
+                self._probing = True
+                self.tasks.start(self._probe(), "probe the upstream")
         if self.gate.is_shut and not self.links:
             self.gate.link_gone()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
@@ -264,17 +272,23 @@ class RedisRoute:
     def dial_failed(self, label: str, error: ProxyError) -> None:
         """A dial came to nothing. Told once per outage; the rest is counted."""
         self.counters.dials_failed += 1
+        self._dialled_s = self.loop.time()
         self.away_for = error.reason
         if self._away_since_s is None:
             self._away_since_s = self.loop.time()
             self.events(
                 "redis_upstream_away", level="warning", route=self.options.name, lane=label,
-                reason=error.reason, error=str(error),
+                upstream=str(self.options.address), reason=error.reason, error=str(error),
             )  # fmt: skip
 
     def dial_succeeded(self, label: str, link: UpstreamLink) -> None:
         """A link is up."""
         self.counters.links_opened += 1
+        self._is_back(label)
+        if isinstance(link, DataLink) and link.greeting.authenticated:
+            self._learn_commands(link)
+
+    def _is_back(self, label: str) -> None:
         if self._away_since_s is not None:
             away_s = self.loop.time() - self._away_since_s
             self._away_since_s = None
@@ -283,8 +297,19 @@ class RedisRoute:
                 "redis_upstream_back", route=self.options.name, lane=label,
                 away_s=round(away_s, 3),
             )  # fmt: skip
-        if isinstance(link, DataLink) and link.greeting.authenticated:
-            self._learn_commands(link)
+
+    async def _probe(self) -> None:
+        """See whether the upstream is back while nobody else asks: it must not count as away for
+        ever only because nobody comes while it does."""
+        options = DialOptions(self.options.connect_timeout_s)
+        try:
+            (await connect(self.options.address, options)).close()
+        except ProxyError:
+            return
+        finally:
+            self._dialled_s = self.loop.time()
+            self._probing = False
+        self._is_back("probe")
 
     def link_lost(self, label: str, link: UpstreamLink, inflight: int, *, clients: int) -> None:
         """A link is gone. `clients`: who may miss it."""
