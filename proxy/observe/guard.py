@@ -90,8 +90,10 @@ def knows_host(door: Door, host: str) -> bool:
 
 def is_address(name: str) -> bool:
     """True for an IP address, in brackets or not."""
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
     try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+        ipaddress.ip_address(name)
     except ValueError:
         return False
     return True
