@@ -103,12 +103,24 @@ class Admin:
         """The protocol of a new connection; one that hangs up if there are too many."""
         assert self._runner is not None
         server = self._runner.server
-        if server is None or len(server.connections) >= CONNECTIONS_MAX:
+        if server is None or (len(server.connections) >= CONNECTIONS_MAX and not self._make_room()):
             return _HangUp()
         protocol: Any = server()
         self._connections[protocol] = _Connection(asyncio.get_running_loop().time())
         made: asyncio.Protocol = protocol
         return made
+
+    def _make_room(self) -> bool:
+        """The connection that has asked nothing for longest goes: whoever comes now asks."""
+        assert self._runner is not None and self._runner.server is not None
+        known = self._connections
+        idle = [p for p in self._runner.server.connections if p in known and not known[p].busy]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda protocol: known[protocol].since_s)
+        del known[oldest]
+        oldest.force_close()
+        return True
 
     async def _sweep(self) -> None:
         """Connections that ask nothing go, so that they do not use up the places."""
