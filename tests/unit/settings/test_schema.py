@@ -35,7 +35,6 @@ def env(tmp_path: Path) -> dict[str, str]:
         "queue_users.yaml": "bob: p",
         "backstay_admin_token": "0123456789abcdef",
         "redis_password": "p",
-        "admin_token": "0123456789abcdef",
         "tls.crt": "-",
         "tls.key": "-",
         "clients.crt": "-",
