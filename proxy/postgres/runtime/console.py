@@ -258,9 +258,11 @@ class ConsoleSession(asyncio.Protocol):
             await console.prove(startup, credentials)
         except UpstreamRefused as refused:
             route.counters.logins_refused += 1
+            route.events("refused", level="info", reason=refused.reason)
             self.end_with(attach.refused(refused))
             return None
         except (UpstreamUnavailable, LimitExceeded) as error:
+            route.events("refused", level="info", reason=error.reason)
             self.end_with(console_say.not_proven(str(error)))
             return None
         role = console.role(transport, startup.user)
