@@ -60,6 +60,7 @@ PROOFS_MAX = 8  # logins to the upstream under way for it
 PROOF_S = 10.0  # for the upstream to say whether a password is right
 PROVEN_MAX = 64  # users remembered, for when the upstream cannot be asked
 BUFFER_BYTES_MAX = 2 * MESSAGE_BYTES_MAX  # read ahead of a client
+STALLED_S = 60.0  # a client that does not read its answer may hold its place
 SLICE_BYTES = 4096  # answers above are parts of large tables
 CLOSED_EVERY_S = 0.25  # how often WAIT_CLOSE looks
 
@@ -298,7 +299,7 @@ class ConsoleSession(asyncio.Protocol):
             answer = error = None
             if isinstance(step, bytes):
                 self._write(step)
-                await self._writable.wait()
+                await self._room()
                 if len(step) > SLICE_BYTES:
                     await asyncio.sleep(0)  # others' turn: a table may have many slices
                 continue
@@ -306,6 +307,18 @@ class ConsoleSession(asyncio.Protocol):
                 answer = await self._meet(step)
             except ConsoleError as failed:
                 error = failed
+
+    async def _room(self) -> None:
+        """Returns when more may be written; a client that reads nothing for STALLED_S is closed."""
+        if self._writable.is_set():
+            return
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self._writable.wait()
+        except TimeoutError:
+            assert self._transport is not None
+            self._transport.abort()
+            self._leave()
 
     async def _message(self) -> tuple[int, bytes]:
         """The next message: its type and body. Raises PeerProtocolError."""

@@ -1,5 +1,6 @@
 """The console on the wire: psql and drivers; waiting, cancelling, bounds, the end."""
 
+import contextlib
 import shutil
 import subprocess
 import threading
@@ -307,6 +308,20 @@ def test_who_does_not_read_is_not_read_from(proxied: Make, postgres: PostgresSer
         assert len(session._buffer) <= BUFFER_BYTES_MAX + (1 << 18)  # and one chunk of the loop's
         assert len(client.until_ready(count)) == 3 * count
         sending.join()
+
+
+def test_who_never_reads_is_closed(
+    proxied: Make, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.postgres.runtime.console.STALLED_S", 0.2)
+    proxy = proxied(postgres)
+    open_console(proxy)
+    with console(proxy) as client:
+        (session,) = proxy.route.console.sessions
+        client.sock.settimeout(5)
+        with contextlib.suppress(OSError):  # it blocks, and is cut off
+            client.send(wire.query("SHOW HELP") * 40_000)
+        eventually(lambda: session not in proxy.route.console.sessions)
 
 
 @pytest.mark.parametrize(
