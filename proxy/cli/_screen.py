@@ -21,6 +21,7 @@ def lines(status: Status, before: Status | None = None) -> Iterator[Text]:
         yield from _postgres(route, _same(route, before, "postgres"), _seconds(status, before))
     for route in status["redis"]:
         yield from _redis(route, _same(route, before, "redis"), _seconds(status, before))
+    yield from _workers(status, before)
     yield _saved(status["saved"])
     yield from _findings(status["findings"])
     if status["incidents"]:
@@ -118,6 +119,25 @@ def _redis(route: Status, before: Status | None, seconds: float) -> Iterator[Tex
             else f"  cache: {hit}; {size(cache['max_bytes'])} at most"
         )
     yield from _latency(route)
+
+
+def _workers(status: Status, before: Status | None) -> Iterator[Text]:
+    """What the processes themselves need; more than one are told apart."""
+    seconds = _seconds(status, before)
+    older = {worker["number"]: worker for worker in before["workers"]} if before else {}
+    several = len(status["workers"]) > 1
+    for worker in status["workers"]:
+        number = worker["number"]
+        name = f"worker {number}" if several else "process"
+        text = Text(f"{name} {worker['pid']}: {size(worker['rss_bytes'])}", "dim")
+        if number in older and seconds > 0:
+            used_s = max(0.0, worker["cpu_s"] - older[number]["cpu_s"])
+            text.append(f", CPU {percent(used_s / seconds)}")
+        if worker["loop_lag"]["count"]:
+            text.append(f", loop late by {duration(worker['loop_lag']['p99_s'])} (p99)")
+        if worker["bugs"]:
+            text.append(f", {counted(worker['bugs'], 'bug')}: see the log", "bold red")
+        yield text
 
 
 def _saved(saved: Status) -> Text:

@@ -98,8 +98,8 @@ def _sessions(connection: Connection, facts: PostgresFacts) -> None:
 def look_for_pooler(connect: Callable[[], Connection]) -> Pooler:
     """What two connections of one user show about who answers them.
 
-    `SET search_path` is tried with a list that means the same (each schema twice): if a pooler
-    hands our link on with it, nobody is harmed. Raises psycopg.Error,
+    `SET search_path` is tried with a list that means the same: if a pooler hands our link on
+    with it, nobody is harmed. Raises psycopg.Error,
     TooLate or CannotConnect only where already plain queries fail.
     """
     found = Pooler()
@@ -107,9 +107,8 @@ def look_for_pooler(connect: Callable[[], Connection]) -> Pooler:
         with bounded(one, QUERY_S_MAX):
             pid, path = _who(one)
             found.key_pid_differs = pid != one.info.backend_pid
-            doubled = double(path)
             try:
-                one.execute(f"SET search_path TO {doubled}".encode())
+                one.execute(f"SET search_path TO {rewritten(path)}".encode())
             except psycopg.Error as error:
                 if one.closed:
                     raise
@@ -151,14 +150,18 @@ def _who(connection: Connection) -> tuple[int, str]:
     return row[0], row[1]
 
 
-def double(path: str) -> str:
-    """A `search_path` list, as SHOW spells it, with everything in it twice: it means the same."""
+def rewritten(path: str) -> str:
+    """A `search_path` list, as SHOW spells it, in other words that mean the same, for SET.
+
+    Everything in it twice; once, if something is there twice already, so that it does not grow.
+    """
     names = [
         quoted.replace('""', '"') if quoted or not plain else plain
         for quoted, plain in _ELEMENT.findall(path)
     ]
-    literals = ["'" + name.replace("'", "''") + "'" for name in names or ["pg_catalog"]]
-    return ", ".join(literals * 2)
+    once = list(dict.fromkeys(names or ["pg_catalog"]))
+    wanted = once if len(once) < len(names) else once * 2
+    return ", ".join("'" + name.replace("'", "''") + "'" for name in wanted)
 
 
 _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,"\s][^,"]*?))\s*(?:,|$)')

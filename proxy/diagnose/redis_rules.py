@@ -278,6 +278,27 @@ def _replica(target: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     )
 
 
+def _mode(target: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
+    mode = facts.info.get("redis_mode", "standalone")
+    if mode == "cluster":
+        yield Finding(
+            level=Level.WARNING,
+            check="redis.mode",
+            measured=f"{target.place} is a node of a Redis Cluster.",
+            meaning="It answers -MOVED for keys of other nodes. Backstay passes that on, and "
+            "cluster clients then connect past it.",
+            change=Change("the application", "REDIS_URL", "directly, or a Redis without Cluster"),
+        )
+    elif mode == "sentinel":
+        yield Finding(
+            level=Level.CRITICAL,
+            check="redis.mode",
+            measured=f"{target.place} is a Sentinel, not a Redis.",
+            meaning="It knows where Redis is, and holds no data.",
+            change=Change(target.source, "the URL", "the address Sentinel names as the primary"),
+        )
+
+
 def _unseen(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
     if not facts.info:
         yield Finding(
@@ -293,6 +314,7 @@ def _unseen(_: RedisTarget, facts: RedisFacts) -> Iterator[Finding]:
 
 
 _RULES: tuple[Rule, ...] = (
+    _mode,
     _persistence,
     _replica,
     _memory,

@@ -191,3 +191,8 @@ def test_a_replica_without_its_primary(make_redis: MakeRedis) -> None:
     replica = make_redis(settings={"replicaof": f"127.0.0.1 {free_port()}"})
     (found,) = diagnosed(replica.url())
     assert finding(found, "redis.role").level is Level.CRITICAL
+
+
+def test_a_node_of_a_cluster(make_redis: MakeRedis) -> None:
+    (found,) = diagnosed(make_redis(settings={"cluster-enabled": "yes"}).url())
+    assert finding(found, "redis.mode").level is Level.WARNING

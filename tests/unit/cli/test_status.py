@@ -47,7 +47,12 @@ def status(**changes: Any) -> dict[str, Any]:
     redis.links, redis.cache = {"data": 1, "tracking": 1, "exclusive": 0}, cache
     incident = Incident("1", "main", "postgres", "upstream_eof", "db:5432", "", 990.0, 992.5, 3, 12)
     incident.longest_wait_s, incident.errors = 1.2, {"40001": 2}
-    report = Report("0.1.0", workers=[WorkerReport()], postgres=[postgres], redis=[redis])
+    report = Report(
+        "0.1.0",
+        workers=[WorkerReport(0, 4711, rss_bytes=50 << 20, cpu_s=3.0)],
+        postgres=[postgres],
+        redis=[redis],
+    )
     report.incidents = [incident]
     told = plain(report)
     told |= {
@@ -138,6 +143,7 @@ def test_all_is_well(run: Callable[..., Result], canned: Canned) -> None:
         "redis cache: up  127.0.0.1:6380 → r:6379",
         "  4 of 0 clients, 0 waiting; links: 1 data, 1 tracking",
         "  cache 90 % hits (7 of keys that do not exist, 0 repeats); 5 keys, 4 KiB of 64 MiB",
+        "process 4711: 50 MiB",
         "drops absorbed 5, errors answered 2, reads saved 900",
         "last incident: main, 10 s ago, upstream_eof: 3 links lost, 12 sessions, longest wait "
         "1.2 s, 2 errors answered, over after 2.5 s",
@@ -307,5 +313,18 @@ def test_rates_come_from_two_looks() -> None:
     told = "\n".join(line.plain for line in lines(now, before))
     assert "links: 1 data, 1 tracking; 50/s" in told
     assert "0 waiting; 2/s" in told
+    assert "process 4711: 50 MiB, CPU 0 %" in told
     now["redis"][0]["commands"] = 3  # it was started anew
     assert "tracking; 0/s" in "\n".join(line.plain for line in lines(now, before))
+
+
+def test_workers_are_told_apart() -> None:
+    from proxy.cli._screen import lines
+
+    before, now = (status(now_s=now_s) for now_s in (1000.0, 1002.0))
+    for told, cpu_s in ((before, 1.0), (now, 2.0)):
+        told["workers"].append({**told["workers"][0], "number": 1, "pid": 4712, "cpu_s": cpu_s})
+    now["workers"][1]["bugs"] = 1
+    text = "\n".join(line.plain for line in lines(now, before))
+    assert "worker 0 4711: 50 MiB, CPU 0 %\n" in text
+    assert "worker 1 4712: 50 MiB, CPU 50 %, 1 bug: see the log\n" in text

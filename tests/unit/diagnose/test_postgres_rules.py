@@ -17,7 +17,7 @@ from proxy.diagnose.facts import (
 )
 from proxy.diagnose.finding import Finding, Level
 from proxy.diagnose.path_rules import failed, proxy_rules
-from proxy.diagnose.postgres_facts import double
+from proxy.diagnose.postgres_facts import rewritten
 from proxy.diagnose.postgres_link import without
 from proxy.diagnose.postgres_rules import idle_sessions, idle_transactions, postgres_findings
 from proxy.diagnose.targets import PostgresTarget
@@ -285,8 +285,10 @@ def test_every_reason_for_a_failure_has_words() -> None:
         ("public", "'public', 'public'"),
         ('""', "'', ''"),
         ("", "'pg_catalog', 'pg_catalog'"),
+        ("a, b, a, b", "'a', 'b'"),
+        ("a, b, a", "'a', 'b'"),
         ('"od""d, o\'clock",b', "'od\"d, o''clock', 'b', 'od\"d, o''clock', 'b'"),
     ],
 )
 def test_a_search_path_that_means_the_same(path: str, doubled: str) -> None:
-    assert double(path) == doubled
+    assert rewritten(path) == doubled

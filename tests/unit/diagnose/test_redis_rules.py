@@ -72,6 +72,8 @@ def test_clients(connected: int, level: Level | None) -> None:
 
 
 def test_what_redis_itself_complains_about() -> None:
+    assert found(redis_mode="sentinel")["redis.mode"].level is Level.CRITICAL
+    assert not found(redis_mode="standalone")
     assert found(loading=1)["redis.loading"].level is Level.CRITICAL
     assert found(rdb_last_bgsave_status="err")["redis.persistence"].level is Level.CRITICAL
     assert found(aof_last_write_status="err")["redis.persistence"].level is Level.CRITICAL
