@@ -5,6 +5,7 @@ is in wire_redis.py.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -236,6 +237,16 @@ class PgWire:
         """Close the socket, saying nothing."""
         self.sock.close()
 
+    def end_sending(self) -> None:
+        """Say that no more will come, and go on reading."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            # unwrap() also wants the peer's end, which does not come yet.
+            with contextlib.suppress(ssl.SSLError, TimeoutError):
+                self.sock.settimeout(0.05)
+                self.sock.unwrap()
+        else:
+            self.sock.shutdown(socket.SHUT_WR)
+
     def request_tls(self, context: ssl.SSLContext, server_name: str = "localhost") -> bytes:
         """SSLRequest, and TLS if the answer (which is returned) is S."""
         self.sock.sendall(SSL_REQUEST)
@@ -358,7 +369,7 @@ class PgWire:
         self.sock.settimeout(left_s)
         try:
             data = self.sock.recv(262144)
-        except ssl.SSLEOFError:
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             raise WireClosed(bytes(self._buffer)) from None
         except ConnectionError:
             raise WireClosed(bytes(self._buffer), reset=True) from None

@@ -160,6 +160,11 @@ class Pool:
         """True while there are as many links as there may be."""
         return len(self._links) >= self._context.options.size
 
+    @property
+    def waited_for(self) -> bool:
+        """True while sessions wait for a link."""
+        return bool(self._waiters)
+
     def _cause(self, started_s: float) -> Wait:
         """What somebody is waiting for who began to wait then."""
         upstream = self._context.upstream

@@ -28,6 +28,8 @@ from proxy.postgres.runtime.session_send import INFLIGHT_UNITS_MAX, SendingSessi
 
 HOLD_BACK_S = 0.02  # how long the start of an answer is held back at most
 DRAIN_S = 5.0  # for the unit in flight of a client that left
+EOF_HOLD_S = 1.0  # for one that has closed its half to get a link: it may be gone
+EOF_TURNS_MAX = 12  # ... and so often DRAIN_S for its answer
 
 
 class Session(SendingSession):
@@ -84,7 +86,28 @@ class Session(SendingSession):
         return False
 
     def eof_received(self) -> bool:
-        return False
+        """The client says no more. True: it is answered first, as the server does it.
+
+        Whether it still listens cannot be seen: what waits for a link has but a short time.
+        """
+        inflight = self.expected.inflight
+        lasting = any(unit.complete for unit in inflight) or bool(self._queue)
+        rows_missing = any(unit.copying and not unit.copied for unit in inflight)
+        if not lasting or rows_missing or self.phase not in (Phase.JOINING, Phase.READY):
+            return False
+        self.gatherer.terminated = self._alert = True
+        loop = asyncio.get_running_loop()
+        self._leave_timer = loop.call_later(EOF_HOLD_S, self._waited_enough)
+        return True
+
+    def _waited_enough(self, more: int = EOF_TURNS_MAX) -> None:
+        """A client that has closed its half waits on, unless others need its link."""
+        self._leave_timer = None
+        if self.expected.inflight and more and not self.pool.waited_for:
+            loop = asyncio.get_running_loop()
+            self._leave_timer = loop.call_later(DRAIN_S, self._waited_enough, more - 1)
+        else:
+            self._client_gone(Reason.CLIENT_CLOSED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client_gone(Reason.CLIENT_LOST if exc else Reason.CLIENT_CLOSED)
@@ -394,6 +417,9 @@ class Session(SendingSession):
             self.transport.close()
         inflight = self.expected.inflight
         running = self.link is not None and inflight and self.phase is Phase.READY
+        if self._leave_timer is not None:
+            self._leave_timer.cancel()
+            self._leave_timer = None
         if running and all(unit.complete and not unit.copying for unit in inflight):
             self.become(Phase.LEAVING)
             self._alert = True

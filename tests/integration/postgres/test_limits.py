@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from proxy.demo.certificates import TlsFiles
 from proxy.demo.servers import PostgresServer
 from tests import wire
 from tests.fix_backstay import Backstay
@@ -255,6 +256,65 @@ def test_a_client_that_closes_its_half(proxied: Make, postgres: PostgresServer, 
     with proxy.wire() as session:
         assert session.value("select 1") == b"1"
         assert session.query("select 1")[-1] == IDLE
+
+
+HALVES: dict[str, tuple[bytes, str]] = {
+    "a query": (wire.query("select 1 from pg_sleep(0.2)"), "TDCZ"),
+    "several": (wire.query("select 1") + wire.query("select 2 from pg_sleep(0.2)"), "TDCZTDCZ"),
+    "a batch": (wire.run("select 1 from pg_sleep(0.2)") + wire.SYNC, "12TDCZ"),
+    "half a unit behind": (wire.query("select pg_sleep(0.2)") + wire.run("select 3"), "TDCZ"),
+    "a long answer": (wire.query("select repeat('x', 3000000)"), "TDCZ"),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "tls"), [*((name, False) for name in HALVES), ("a query", True), ("a batch", True)]
+)
+def test_a_client_that_closes_its_half_is_answered(
+    proxied: Make, postgres: PostgresServer, tls_files: TlsFiles, what: str, tls: bool
+) -> None:
+    """As by the server itself: `printf … | nc` waits for the answer."""
+    paths = {"cert": str(tls_files.certificate), "key": str(tls_files.key)}
+    towards = {"mode": "allow", **paths}
+    proxy = proxied(postgres, pool={"size": 1}, setting={"tls": towards} if tls else {})
+    sent, shape = HALVES[what]
+    session = PgWire.connect(proxy.address)
+    with session:
+        if tls:
+            assert session.request_tls(tls_files.client_context()) == b"S"
+        session.login("any", user="postgres", database="app")
+        session.send(sent)
+        session.end_sending()
+        assert wire.kinds(ends(session)) == shape
+    proxy.settled(attached=0, idle=1)
+    with proxy.wire() as other:  # and the link is as good as before
+        assert other.value("select 1") == b"1"
+
+
+def test_everything_at_once_and_the_half_closed(proxied: Make, postgres: PostgresServer) -> None:
+    proxy = proxied(postgres, pool={"warm": 0})
+    with PgWire.connect(proxy.address) as session:
+        session.send(wire.startup(user="postgres", database="app") + wire.query("select 5"))
+        session.sock.shutdown(socket.SHUT_WR)
+        assert wire.rows(ends(session)) == [(b"5",)]
+
+
+def test_who_has_closed_its_half_does_not_wait_for_an_outage_to_end(
+    proxied: Make, postgres: PostgresServer
+) -> None:
+    """It may be gone: its write must not run when the server is back, long after."""
+    postgres.sql("drop table if exists halves; create table halves (id int)")
+    proxy = proxied(postgres, pool={"warm": 0})
+    with proxy.wire() as session:
+        proxy.call(lambda: proxy.cutter.refuse())
+        proxy.cut()
+        proxy.until("link_lost")
+        session.send(wire.query("insert into halves values (1)"))
+        session.sock.shutdown(socket.SHUT_WR)
+        ends(session)
+    proxy.call(lambda: proxy.cutter.accept())
+    with proxy.wire() as other:
+        assert other.value("select count(*) from halves") == b"0"
 
 
 def test_a_message_as_long_as_the_server_takes(proxied: Make, postgres: PostgresServer) -> None:
