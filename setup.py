@@ -13,7 +13,9 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
-PROTOCOL = "framing units expected joined quick classify statement lessons session_state prepared"
+PROTOCOL = """
+    framing units whole expected joined quick classify statement lessons session_state prepared
+"""
 RUNTIME = "session_base session_send session link"
 MODULES = [
     *(f"proxy/postgres/protocol/{name}.py" for name in PROTOCOL.split()),

@@ -17,6 +17,7 @@ from proxy.postgres.protocol.classify import Classifier
 from proxy.postgres.protocol.expected import Expected
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import Gatherer, Kind, Piece, Unit
+from proxy.postgres.protocol.whole import whole_unit
 from tests.unit.postgres.protocol._sequences import (
     BOUND,
     CLOSED,
@@ -94,7 +95,7 @@ def said(pieces: list[Piece]) -> list[object]:
         (
             unit.kind, unit.complete, unit.flushed, unit.scripts(), unit.parses, unit.uses,
             unit.closes, unit.executes, unit.watch, unit.mixed, unit.size, unit.class_of(),
-            unit.pieces and unit.data,
+            unit.pieces and unit.data, unit.owed, unit.bare,
         )
         for unit in units
     ]  # fmt: skip
@@ -119,6 +120,39 @@ def test_pieces_are_the_bytes_put_in(data: bytes, sizes: list[int]) -> None:
     assert chopped.portals == whole.portals
     assert not chopped.in_unit
     assert chopped.pending_bytes == 0
+
+
+common = st.one_of(
+    st.builds(q, texts),
+    st.builds(lambda n, v: b(n, "", v) + e() + SYNC, names, values),
+    st.builds(lambda n, v: b(n, "", v) + m.describe(b"P", "") + e() + SYNC, names, values),
+    st.builds(lambda t, v: p(t) + b("", "", v) + m.describe(b"P", "") + e() + SYNC, texts, values),
+    st.builds(lambda t, n, v: p(t, n) + b(n, "", v) + e() + SYNC, texts, names, values),
+    st.builds(lambda t, o: p(t) + b("", o) + e(o) + SYNC, texts, names),
+    st.builds(lambda t, n: p(t, n) + SYNC, texts, names),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.one_of(common, common, client_messages), max_size=8))
+def test_the_short_way_says_the_same(chunks: list[bytes]) -> None:
+    slow, fast = Gatherer(CLASSIFIER.script), Gatherer(CLASSIFIER.script)
+    for data in chunks:
+        unit = whole_unit(fast, data)
+        pieces: list[Piece] = fast.feed(data) if unit is None else [(unit, data, True)]
+        assert said(pieces) == said(slow.feed(data))
+        assert fast.names == slow.names
+        assert fast.portals == slow.portals
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=80), st.sampled_from(b"QPB"))
+def test_the_short_way_takes_no_nonsense(data: bytes, kind: int) -> None:
+    slow, fast = Gatherer(CLASSIFIER.script), Gatherer(CLASSIFIER.script)
+    chunk = bytes([kind]) + data
+    unit = whole_unit(fast, chunk)
+    if unit is not None:
+        assert said([(unit, chunk, True)]) == said(slow.feed(chunk))
 
 
 @settings(max_examples=300, deadline=None)

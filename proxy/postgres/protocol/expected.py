@@ -25,10 +25,10 @@ from proxy.postgres.protocol.lessons import (
     bound,
     closed,
     executed,
+    extend_prologue,
     farewell,
     flush_is_over,
-    only_prepares,
-    only_settings,
+    only_parses_one,
     parsed,
     replies_in,
     unlearn,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 HELD_BYTES_MAX = 64 << 10
 RAW_BYTES_MIN = 256 << 10  # a longer message is not kept until it is whole
 NEWS_BYTES_MAX = 16 << 20  # a longer message that must be opened is a fault
-PROLOGUE_BYTES_MAX = 64 << 10
+
 
 IDLE, IN_TRANSACTION, FAILED = b"ITE"
 
@@ -54,6 +54,7 @@ _NEWS = frozenset((_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION, _COPY_IN))
 _NEVER = frozenset((_COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION))
 _ANSWERS = frozenset((_COMPLETE, _EMPTY))
 _LESSONS = frozenset((_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED))
+_PARSE_COMPLETE = messages.message(b"1")
 _READY_IDLE = messages.ready_for_query(IDLE)
 _READY_BYTES = len(_READY_IDLE)
 _STATUSES = frozenset((IDLE, IN_TRANSACTION, FAILED))
@@ -118,22 +119,21 @@ class Expected:
         if hold:
             unit.held = []
         self.count(unit)
-        previous = self.inflight[-1] if self.inflight else None
-        if (
-            previous is not None
-            and previous.copying
-            and not previous.copied
-            and is_broken_row(previous, unit)
-        ):
+        if not self.inflight or not self._merged(self.inflight[-1], unit):
+            self.inflight.append(unit)
+
+    def _merged(self, previous: Unit, unit: Unit) -> bool:
+        """True if the server takes the unit for a part of the one before it."""
+        if previous.copying and not previous.copied and is_broken_row(previous, unit):
             self._swallow(unit)
-            return
-        if previous is not None and previous.needs_sync and not unit.skip:
+        elif previous.needs_sync and not unit.skip:
             self._join(previous, unit)
-            return
-        self.inflight.append(unit)
+        else:
+            return False
+        return True
 
     def _swallow(self, unit: Unit) -> None:
-        """It is no unit for the server: no answer is owed for it."""
+        """Nothing of an answer to it need be read any more."""
         if unit.counted:
             unit.counted = False
             self._watching -= 1
@@ -208,10 +208,12 @@ class Expected:
         The commonest case, told cheaply; nothing has happened when it is False: then feed().
         """
         inflight = self.inflight
-        if len(inflight) != 1 or self._watching or self._carry or self._raw_left:
+        if len(inflight) != 1 or self._carry or self._raw_left:
             return False
         unit = inflight[0]
         if unit.skip or unit.read_only or unit.held_bytes or unit.on_done is not None:
+            return False
+        if unit.counted and not (only_parses_one(unit) and data.startswith(_PARSE_COMPLETE)):
             return False
         marks = self._marks
         marks.clear()
@@ -225,6 +227,9 @@ class Expected:
         if end - marks[0][1] != _READY_BYTES or status not in _STATUSES:
             return False
         inflight.popleft()
+        if unit.counted:  # no error came, so its statement did
+            self._swallow(unit)
+            parsed(self, unit)
         self._finish(unit, status)
         self.status = status
         return True
@@ -308,9 +313,7 @@ class Expected:
                 out.append(data[begin:stop])
             self._finish(unit, status)
             self.status = status
-        if unit.counted:
-            unit.counted = False
-            self._watching -= 1
+        self._swallow(unit)
         if unit.on_done is not None:
             unit.on_done(status)
         return stop
@@ -332,19 +335,7 @@ class Expected:
             if status == IDLE and self.gatherer.portals and not self.gatherer.in_unit:
                 self.gatherer.portals.clear()  # but for what the client is binding already
         elif self.status == IDLE or self.prologue is not None:
-            self._extend_prologue(unit)
-
-    def _extend_prologue(self, unit: Unit) -> None:
-        """The transaction can be begun again while it has run nothing but settings."""
-        self.prologue = [] if self.status == IDLE else self.prologue
-        assert self.prologue is not None
-        if only_prepares(unit):
-            return  # which is not the transaction's
-        kept = sum(before.size for before in self.prologue) + unit.size <= PROLOGUE_BYTES_MAX
-        if unit.errored or unit.pieces is None or not kept or not only_settings(unit):
-            self.prologue = None
-        else:
-            self.prologue.append(unit)
+            extend_prologue(self, unit)
 
     def _part(self, data: bytes, begin: int, end: int, out: list[bytes]) -> None:
         """Whole messages of an answer that is not at its end (or of none: then they go on)."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 REPLIES = frozenset(b"123nTCIs")  # each ends the answer to one extended-protocol message
 _OTHER_TYPE = 2278  # void: a type no parameter has
+PROLOGUE_BYTES_MAX = 64 << 10
 UNKNOWN = Statement(Class.OTHER, "", opaque=Opaque.STRONG)
 
 
@@ -78,6 +79,25 @@ def only_settings(unit: Unit) -> bool:
             if statement.tx not in (Tx.NONE, Tx.BEGIN, Tx.LOCAL):
                 return False
     return True
+
+
+def extend_prologue(owner: "Expected", unit: Unit) -> None:
+    """The transaction can be begun again while it has run nothing but settings."""
+    owner.prologue = [] if owner.status == messages.STATUS_IDLE else owner.prologue
+    assert owner.prologue is not None
+    if only_prepares(unit):
+        return  # which is not the transaction's
+    kept = sum(before.size for before in owner.prologue) + unit.size <= PROLOGUE_BYTES_MAX
+    if unit.errored or unit.pieces is None or not kept or not only_settings(unit):
+        owner.prologue = None
+    else:
+        owner.prologue.append(unit)
+
+
+def only_parses_one(unit: Unit) -> bool:
+    """True if the unit's answer teaches nothing but that one statement exists now."""
+    odd = unit.watch or unit.closes or unit.injected or unit.next_parse
+    return not odd and unit.parses is not None and len(unit.parses) == 1
 
 
 def parsed(owner: "Expected", unit: Unit) -> None:

@@ -175,16 +175,16 @@ class Gatherer:
         "_raw_ends",
         "_raw_left",
         "_raw_unit",
-        "_script",
         "_tail",
         "fault",
         "names",
         "portals",
+        "script",
         "terminated",
     )
 
     def __init__(self, script: Callable[[bytes], Script]) -> None:
-        self._script = script
+        self.script = script
         self._open: Unit | None = None  # the unit being gathered
         self._gathered: list[bytes] = []  # its bytes that are in no piece yet
         self._tail = b""  # a message that is not whole yet
@@ -262,28 +262,16 @@ class Gatherer:
         self._tail = data[end:]
         self._spill(pieces)
 
-    def whole_query(self, data: bytes) -> Unit | None:
-        """The unit of a chunk that is exactly one Query, the commonest of all; None otherwise."""
-        if self._open is not None or self._tail or self._raw_left or data[0] != _QUERY:
-            return None
-        if int.from_bytes(data[1:5]) + 1 != len(data) or not 6 <= len(data) <= UNIT_BYTES_MAX:
-            return None
-        unit = Unit(Kind.QUERY, data)
-        unit.complete = True
-        unit.script = script = self._script(data[5:-1])
-        if not script.plain:
-            unit.watch = True
-        if self.names:
-            self.names.pop(b"", None)
-        if self.portals:
-            self.portals.pop(b"", None)
-        return unit
+    @property
+    def between_units(self) -> bool:
+        """True if all that was fed is in pieces of units that are complete."""
+        return self._open is None and not self._tail and not self._raw_left
 
     def script_of(self, parse: bytes) -> Script | None:
         """What a kept Parse message says; None if its text is not here."""
         name_end = parse.find(b"\0", 5)
         text_end = parse.find(b"\0", name_end + 1)
-        return self._script(parse[name_end + 1 : text_end]) if text_end > 0 else None
+        return self.script(parse[name_end + 1 : text_end]) if text_end > 0 else None
 
     @property
     def in_unit(self) -> bool:
@@ -393,7 +381,7 @@ class Gatherer:
         script: Script | None = None
         if kind == _QUERY and stop > 0:
             # A Query without a body is no text; a compiled slice must not end before it begins.
-            script = self._script(data[start + 5 : max(stop - 1, start + 5)])
+            script = self.script(data[start + 5 : max(stop - 1, start + 5)])
         if self._open is not None:
             # A Query behind extended messages without a Sync: one unit, one ReadyForQuery.
             unit = self._open
@@ -445,7 +433,7 @@ class Gatherer:
         start, pos, name_end, text_end, stop = at
         name = data[pos:name_end]
         whole = stop > 0 and text_end >= 0
-        script = self._script(data[name_end + 1 : text_end]) if whole else None
+        script = self.script(data[name_end + 1 : text_end]) if whole else None
         self.names[name] = script
         if unit.parses is None:
             unit.parses = []

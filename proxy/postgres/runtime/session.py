@@ -19,6 +19,7 @@ from proxy.postgres.protocol.client_login import welcome
 from proxy.postgres.protocol.expected import FAILED, IDLE
 from proxy.postgres.protocol.restore import cleaning
 from proxy.postgres.protocol.session_state import Need
+from proxy.postgres.protocol.whole import whole_unit
 from proxy.postgres.runtime import attach, loss, reenter
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.link import Phase as LinkPhase
@@ -51,7 +52,7 @@ class Session(SendingSession):
             return
         gatherer = self.gatherer
         if self._direct:
-            unit = gatherer.whole_query(data)
+            unit = whole_unit(gatherer, data)
             if unit is not None:
                 self._send_new(unit, data)
                 return

@@ -16,7 +16,7 @@ A capital U in front hides the unit's text from the proxy, as one of more than 1
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from proxy.postgres.protocol.expected import only_settings
+from proxy.postgres.protocol.lessons import only_settings
 from proxy.postgres.protocol.statement import Class, Opaque, Script, Statement, Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.protocol.verdict import Action, Decision, Loss, Replay, judge

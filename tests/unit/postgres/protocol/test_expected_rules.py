@@ -6,8 +6,9 @@ The named message sequences are in test_expected.py.
 import pytest
 
 from proxy.postgres.protocol import expected as expected_module
+from proxy.postgres.protocol import lessons as lessons_module
 from proxy.postgres.protocol import messages as m
-from proxy.postgres.protocol.expected import bound, only_settings
+from proxy.postgres.protocol.lessons import bound, only_settings
 from proxy.postgres.protocol.units import Kind, Unit
 from tests.unit.postgres.protocol._sequences import (
     BOUND,
@@ -226,7 +227,7 @@ def test_when_an_answer_cannot_take_the_short_way() -> None:
     talk.client(q("SELECT 1") * 2)
     assert not talk.expected.whole_answer(answer)  # two are
     for make in (
-        lambda talk: talk.client(pbe("SELECT 1") + SYNC),
+        lambda talk: talk.client(pbe("SELECT 1") + SYNC),  # its ParseComplete is not there
         lambda talk: talk.skip(q("SELECT 1")),
         lambda talk: setattr(_one(talk), "read_only", True),
         lambda talk: setattr(_one(talk), "on_done", print),
@@ -236,6 +237,21 @@ def test_when_an_answer_cannot_take_the_short_way() -> None:
         talk = Talk()
         make(talk)
         assert not talk.expected.whole_answer(answer)
+
+
+@pytest.mark.parametrize("name", ["", "s"])
+def test_the_short_way_learns_what_the_long_one_does(name: str) -> None:
+    short, long = Talk(), Talk()
+    for talk in (short, long):
+        talk.client(pbe("SELECT 1", name) + SYNC)
+    answer = PARSED + BOUND + ROWS + z()
+    assert short.expected.whole_answer(answer)
+    assert b"".join(long.expected.feed(answer)) == answer
+    assert short.known() == long.known()
+    assert name.encode() in short.expected.state.statements
+    for talk in (short, long):  # nothing is watched any more
+        talk.client(q("SELECT 1"))
+        assert talk.expected.whole_answer(ROWS + z())
 
 
 def _one(talk: Talk) -> Unit:
@@ -604,7 +620,7 @@ def test_only_settings(data: bytes, yes: bool) -> None:
 
 def test_a_prologue_has_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     setting = q("SET LOCAL a.b = 1")
-    monkeypatch.setattr(expected_module, "PROLOGUE_BYTES_MAX", len(q("BEGIN") + setting))
+    monkeypatch.setattr(lessons_module, "PROLOGUE_BYTES_MAX", len(q("BEGIN") + setting))
     talk = Talk()
     talk.client(q("BEGIN") + setting)
     talk.server(c("BEGIN") + z("T") + c("SET") + z("T"))

@@ -15,6 +15,7 @@ from proxy.postgres.protocol import units as units_module
 from proxy.postgres.protocol.framing import scan
 from proxy.postgres.protocol.statement import Class, Tx
 from proxy.postgres.protocol.units import Gatherer, Kind, Piece, Unit
+from proxy.postgres.protocol.whole import whole_unit
 from tests.unit.postgres.protocol._sequences import (
     COPY_DONE,
     FLUSH,
@@ -322,7 +323,7 @@ def test_a_simple_query_destroys_the_unnamed_statement_and_portal() -> None:
 def test_a_whole_query_destroys_them_too() -> None:
     taker = gatherer()
     units_of(p("SELECT 1") + p("SELECT 2", "s") + b() + b("s", "p") + SYNC, taker)
-    assert taker.whole_query(q("SELECT 2")) is not None
+    assert whole_unit(taker, q("SELECT 2")) is not None
     assert set(taker.names) == {b"s"}
     assert set(taker.portals) == {b"p"}
 
@@ -439,43 +440,6 @@ def test_the_script_of_a_kept_parse() -> None:
     assert script.kind is Class.WRITE
     assert taker.script_of(b"") is None
     assert taker.script_of(m.message(b"P", b"s\0abc")) is None
-
-
-# ---- the short way for one Query ----
-
-
-def test_a_chunk_that_is_one_query() -> None:
-    slow, fast = gatherer(), gatherer()
-    for text in ("SELECT 1", "BEGIN", "SET a = 1", ";", "INSERT INTO t VALUES (1)"):
-        data = q(text)
-        unit = fast.whole_query(data)
-        assert unit is not None
-        assert known([(unit, data, True)]) == known(slow.feed(data))
-        assert unit.pieces == [data]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        q("SELECT 1") + q("SELECT 2"),
-        q("SELECT 1")[:-1],
-        q("SELECT 1")[:3],
-        q("SELECT 1")[:1],
-        SYNC,
-        m.message(b"Q"),
-        b"Q\0\0\0\0",
-        b"Q\xff\xff\xff\xff",
-    ],
-)
-def test_a_chunk_that_is_not(data: bytes) -> None:
-    assert gatherer().whole_query(data) is None
-
-
-def test_one_query_in_the_middle_of_something() -> None:
-    for before in (p("SELECT 1"), b"Q\0", m.copy_data(bytes(2 << 20))[:100]):
-        taker = gatherer()
-        taker.feed(before)
-        assert taker.whole_query(q("SELECT 1")) is None
 
 
 # ---- what no client sends ----

@@ -1,0 +1,94 @@
+"""The unit of a chunk that is exactly one unit, in the forms in which drivers send most of them.
+
+    Query
+    Bind, [Describe,] Execute, Sync           of the unnamed portal: a prepared statement
+    Parse, Bind, [Describe,] Execute, Sync    all unnamed: a statement with parameters
+
+What is not one of these, or not plain, is for Gatherer.feed, which says the same of those that are
+(tests/property/test_postgres_stream.py); this is only cheaper.
+"""
+
+from proxy.postgres.protocol.units import UNIT_BYTES_MAX, Gatherer, Kind, Unit
+
+_QUERY, _PARSE, _BIND = b"QPB"
+_HEADER_BYTES = 5
+_DESCRIBE = b"D\0\0\0\x06P\0"
+_EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
+_SYNC = b"S\0\0\0\x04"
+_TAILS = {_EXECUTE + _SYNC: 1, _DESCRIBE + _EXECUTE + _SYNC: 2}  # → messages but for the Sync
+
+
+def whole_unit(gatherer: Gatherer, data: bytes) -> Unit | None:
+    """The unit that `data` is, complete; None if feed() has to look at it."""
+    if not gatherer.between_units or len(data) > UNIT_BYTES_MAX:
+        return None
+    kind = data[0]
+    if kind == _QUERY:
+        return _query(gatherer, data)
+    if kind == _BIND:
+        return _bound(gatherer, data, 0)
+    return _parsed(gatherer, data) if kind == _PARSE else None
+
+
+def _query(gatherer: Gatherer, data: bytes) -> Unit | None:
+    if int.from_bytes(data[1:5]) + 1 != len(data) or len(data) <= _HEADER_BYTES:
+        return None
+    unit = Unit(Kind.QUERY, data)
+    unit.complete = True
+    unit.script = script = gatherer.script(data[5:-1])
+    if not script.plain:
+        unit.watch = True
+    if gatherer.names:
+        gatherer.names.pop(b"", None)
+    if gatherer.portals:
+        gatherer.portals.pop(b"", None)
+    return unit
+
+
+def _bound(gatherer: Gatherer, data: bytes, start: int) -> Unit | None:
+    """A Bind of the unnamed portal at start, its Execute and its Sync."""
+    stop = start + 1 + int.from_bytes(data[start + 1 : start + 5])
+    owed = _TAILS.get(data[stop:])
+    if owed is None or data[start + 5]:
+        return None
+    end = data.find(b"\0", start + 6, stop)
+    if end < 0:
+        return None
+    name = data[start + 6 : end]
+    script = gatherer.names.get(name)
+    if script is None or not script.plain:
+        return None
+    unit = Unit(Kind.BATCH, data)
+    unit.complete = True
+    unit.bare = False
+    unit.owed = owed + 1
+    unit.uses = [name]
+    unit.executes = [(script, b"")]
+    gatherer.portals[b""] = unit.executes[0]
+    return unit
+
+
+def _parsed(gatherer: Gatherer, data: bytes) -> Unit | None:
+    """An unnamed statement, and what _bound takes of it."""
+    stop = 1 + int.from_bytes(data[1:5])
+    if stop + _HEADER_BYTES + 2 > len(data) or data[5] or data[stop] != _BIND:
+        return None
+    text_end = data.find(b"\0", 6, stop)
+    if text_end < 0 or data[stop + 6]:
+        return None
+    script = gatherer.script(data[6:text_end])
+    if not script.plain:
+        return None
+    before = gatherer.names.get(b"")
+    gatherer.names[b""] = script
+    unit = _bound(gatherer, data, stop)
+    if unit is None:
+        if before is None:
+            del gatherer.names[b""]
+        else:
+            gatherer.names[b""] = before
+        return None
+    unit.owed += 1
+    unit.uses = None  # what it uses is its own
+    unit.parses = [(b"", data[:stop])]
+    return unit
