@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from proxy.core.operator import Act
 from proxy.postgres.protocol.lexer import (
+    MARK,
     NAME,
     NUMBER,
     PARAM,
@@ -154,6 +155,7 @@ _PARAMETER_HEADS = frozenset(("transaction", "session", "time"))
 
 def _control(verb: str, found: list[Token]) -> Command:
     """PAUSE, RESUME, RECONNECT, KILL and WAIT_CLOSE, each of one route or of all."""
+    found = _bare(found)
     target = _word(found[1]) if len(found) == 2 else ""
     if len(found) > 2 or target is None:
         raise _wrong(verb, f"{verb} [route]")
@@ -171,7 +173,15 @@ _ACTS = {
 }
 
 
+def _bare(found: list[Token]) -> list[Token]:
+    """Without the parentheses and the cast that drivers put around a value: `('17'::int8)`."""
+    bare = [token for token in found if token[1] not in (b"(", b")") or token[0] != MARK]
+    ends = [at for at, token in enumerate(bare) if token[0] == MARK and token[1] == b":"]
+    return bare[: ends[0]] if ends and ends[0] == 2 else bare
+
+
 def _kill_client(verb: str, found: list[Token]) -> Command:
+    found = _bare(found)
     target = _word(found[1]) if len(found) == 2 else None
     number = isinstance(target, str) and target.isascii() and target.isdigit()
     if target is None or not (number or isinstance(target, Parameter)):

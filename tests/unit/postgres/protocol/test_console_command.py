@@ -39,6 +39,8 @@ def test_case_blanks_quotes_comments_and_semicolons(text: str) -> None:
         ("RECONNECT main", Act.RECONNECT, "main"),
         ("KILL", Act.KILL, ""),
         ("KILL_CLIENT 17", Act.KILL_CLIENT, "17"),
+        ("KILL_CLIENT ('17'::int8)", Act.KILL_CLIENT, "17"),  # pgjdbc in simple mode
+        ("PAUSE ('main')", Act.PAUSE, "main"),
         ("RELOAD", Act.RELOAD, ""),
         ("shutdown wait_for_clients", Act.SHUTDOWN, ""),
     ],
@@ -72,6 +74,8 @@ def test_a_parameter_stands_for_a_name() -> None:
         ("PAUSE a b", "42601"),
         ("KILL_CLIENT", "42601"),
         ("KILL_CLIENT all", "42601"),
+        ("KILL_CLIENT ::int8", "42601"),
+        ("PAUSE :", "42601"),
         ("KILL_CLIENT -5", "42601"),
         ("KILL_CLIENT ²", "42601"),
         ("RELOAD now", "42601"),
