@@ -194,5 +194,6 @@ def test_a_replica_without_its_primary(make_redis: MakeRedis) -> None:
 
 
 def test_a_node_of_a_cluster(make_redis: MakeRedis) -> None:
-    (found,) = diagnosed(make_redis(settings={"cluster-enabled": "yes"}).url())
+    settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    (found,) = diagnosed(make_redis(settings=settings).url())
     assert finding(found, "redis.mode").level is Level.WARNING
