@@ -10,7 +10,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from typing import Any
 
 from proxy.core.errors import ConfigError
 
@@ -76,7 +76,10 @@ class ServerTls:
     alpn: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=_CONTEXTS_MAX)
+_client: dict[ClientTls, ssl.SSLContext | None] = {}
+_server: dict[ServerTls, ssl.SSLContext | None] = {}
+
+
 def client_context(options: ClientTls) -> ssl.SSLContext | None:
     """The context for dialling with these options; None if they never use TLS.
 
@@ -84,6 +87,12 @@ def client_context(options: ClientTls) -> ssl.SSLContext | None:
     `require`; only the verify modes insist that it exists; only verify-full checks the name, and
     "system" demands verify-full. Raises ConfigError for options that cannot be used.
     """
+    if options not in _client:
+        _keep(_client, options, _make_client(options))
+    return _client[options]
+
+
+def _make_client(options: ClientTls) -> ssl.SSLContext | None:
     if options.mode is SslMode.DISABLE:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -98,13 +107,18 @@ def client_context(options: ClientTls) -> ssl.SSLContext | None:
     return context
 
 
-@lru_cache(maxsize=_CONTEXTS_MAX)
 def server_context(options: ServerTls) -> ssl.SSLContext | None:
     """The context for clients; None if TLS is off. Raises ConfigError for unusable options.
 
     `allow` and `require` give the same context: whether a plain client is refused is decided where
     the client speaks first.
     """
+    if options not in _server:
+        _keep(_server, options, _make_server(options))
+    return _server[options]
+
+
+def _make_server(options: ServerTls) -> ssl.SSLContext | None:
     if options.mode is ServerTlsMode.DISABLE:
         return None
     if options.cert is None:
@@ -121,10 +135,42 @@ def server_context(options: ServerTls) -> ssl.SSLContext | None:
     return context
 
 
+def _keep(kept: dict[Any, ssl.SSLContext | None], options: Any, made: object) -> None:
+    if len(kept) >= _CONTEXTS_MAX:
+        del kept[next(iter(kept))]
+    kept[options] = made  # type: ignore[assignment]
+
+
 def forget_contexts() -> None:
-    """Reads the files again from the next call on: for reload, after a certificate was renewed."""
-    client_context.cache_clear()
-    server_context.cache_clear()
+    """Reads the files again from the next call on."""
+    _client.clear()
+    _server.clear()
+
+
+class Renewal:
+    """Contexts from the files as they are now: for a reload, as certificates are renewed.
+
+    Nothing is in force before `commit`, and all of it afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._client: dict[ClientTls, ssl.SSLContext | None] = {}
+        self._server: dict[ServerTls, ssl.SSLContext | None] = {}
+
+    def client(self, options: ClientTls) -> None:
+        """Reads what these options name. Raises as `client_context`."""
+        self._client[options] = _make_client(options)
+
+    def server(self, options: ServerTls) -> ssl.SSLContext | None:
+        """The new context for these options. Raises as `server_context`."""
+        self._server[options] = context = _make_server(options)
+        return context
+
+    def commit(self) -> None:
+        """From now on these are given out; all others are read anew when they are needed."""
+        forget_contexts()
+        _client.update(self._client)
+        _server.update(self._server)
 
 
 def _harden(context: ssl.SSLContext, alpn: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ who the clients are.
 import asyncio
 
 CLIENTS_PER_S = 100.0
-TICK_S = 0.02
+TICK_S = 0.05
 DRAIN_PART = 0.5
 
 

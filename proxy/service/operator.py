@@ -1,48 +1,48 @@
-"""The Operator of one process (core/operator.py): what the admin port and signals may ask of it."""
+"""The Operator of a process that does everything itself (core/operator.py)."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.core.operator import Act, Detail, Outcome
 from proxy.core.report import Report
+from proxy.settings import shown
+
+if TYPE_CHECKING:
+    from proxy.service.process import Process
 
 
-@dataclass(frozen=True, slots=True)
-class Hands:
-    """What the operator works with: callables of the process."""
+class Hands(Protocol):
+    """What concerns the process as a whole."""
 
-    report: Callable[[bool], Report]  # its argument: with Redis keys instead of their shapes
-    reload: Callable[[], Outcome]
-    shutdown: Callable[[], None]
+    async def reload(self) -> Outcome: ...
+
+    def shutdown(self) -> None: ...
 
 
 class LocalOperator:
     """This process. Implements `Operator`."""
 
-    def __init__(self, hands: Hands) -> None:
+    def __init__(self, process: "Process", hands: Hands) -> None:
+        self._process = process
         self._hands = hands
-
-    def reload(self) -> None:
-        """SIGHUP."""
-        self._hands.reload()
 
     async def report(self, full_keys: bool = False) -> Report:
         """The state of the process."""
-        return self._hands.report(full_keys)
+        return self._process.report(full_keys)
 
     async def detail(self) -> Detail:
         """Every client and link."""
-        return Detail()
+        return self._process.detail()
 
     async def act(self, what: Act, route: str | None = None, number: int = 0) -> Outcome:
-        """RELOAD and SHUTDOWN."""
+        """Do it. PAUSE returns when the last link has gone."""
         if what is Act.RELOAD:
-            return self._hands.reload()
+            return await self._hands.reload()
         if what is Act.SHUTDOWN:
             self._hands.shutdown()
             return Outcome(True, "draining, then stopping")
-        return Outcome(False, f"{what} is not possible")
+        return await self._process.act(what, route, number)
 
     def settings(self) -> Sequence[tuple[str, str, str, bool]]:
-        """Nothing is told yet."""
-        return ()
+        """Every setting in force, secrets hidden."""
+        return shown.rows(self._process.routes.settings)

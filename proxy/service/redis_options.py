@@ -1,8 +1,10 @@
 """Settings of a Redis route turned into what its runtime is told."""
 
 import ssl
+from collections.abc import Callable
+from dataclasses import replace
 
-from proxy.net.contexts import server_context
+from proxy.net.contexts import ServerTls, server_context
 from proxy.net.dial import Address, TlsOptions
 from proxy.net.keepalive import Keepalive
 from proxy.redis.protocol.actions import CacheOptions
@@ -12,10 +14,12 @@ from proxy.service.postgres_options import NEVER_S, server_tls
 from proxy.settings.model import RedisRoute
 from proxy.settings.redis_url import RedisUpstream
 
+ContextOf = Callable[[ServerTls], ssl.SSLContext | None]
 
-def redis_options(route: RedisRoute) -> RouteOptions:
+
+def redis_options(route: RedisRoute, context_of: ContextOf = server_context) -> RouteOptions:
     """The runtime's options for one route. Raises ConfigError, OSError or ssl.SSLError for a
-    certificate that cannot be used."""
+    certificate that cannot be used. `context_of`: makes the TLS context towards clients."""
     url = route.upstream
     tls = server_tls(route.tls, ())
     own = _own_credential(url)
@@ -30,7 +34,7 @@ def redis_options(route: RedisRoute) -> RouteOptions:
         name=route.name,
         address=_address(url),
         tls=_tls(url, route.link_connect_timeout_s),
-        client_tls=server_context(tls) if tls is not None else None,
+        client_tls=context_of(tls) if tls is not None else None,
         db=url.db,
         credential=own,
         auth=AuthMethod(route.auth_method),
@@ -45,6 +49,16 @@ def redis_options(route: RedisRoute) -> RouteOptions:
         cache=_cache(route),
         limits=Limits(clients_max=route.clients),
     )
+
+
+def leads_elsewhere(old: RedisRoute, new: RedisRoute) -> bool:
+    """False if links of the old settings are as good as new ones."""
+    return _where(old.upstream) != _where(new.upstream)
+
+
+def _where(url: RedisUpstream) -> RedisUpstream:
+    """The URL without what a link that is open has no use for."""
+    return replace(url, user=None, password=None, db=0, connect_timeout_s=None)
 
 
 def _own_credential(url: RedisUpstream) -> Credential | None:

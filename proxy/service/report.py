@@ -135,7 +135,8 @@ def report(
         redis=[redis_report.report(route, full_keys) for route in routes.redis],
         incidents=list(incidents()),
     )
-    for kind, reports in (("postgres", made.postgres), ("redis", made.redis)):
-        for one in reports:
-            one.listen = routes.listening.get((kind, one.name), [])
+    for postgres in made.postgres:
+        postgres.listen = routes.listening(postgres.name)
+    for redis in made.redis:
+        redis.listen = routes.listening(redis.name)
     return made

@@ -22,8 +22,14 @@ from proxy.settings.rules import Problem, problems
 Mistake = tuple[Mark, Path, str]
 
 
-def check(document: Document, directory: File | None) -> Settings:
-    """The settings. Relative paths start at `directory`. Raises ConfigError with every mistake."""
+Places = dict[Path, Mark]
+
+
+def check(document: Document, directory: File | None, places: Places | None = None) -> Settings:
+    """The settings. Relative paths start at `directory`. Raises ConfigError with every mistake.
+
+    `places` is filled with where each value stands, for what only a start or a reload can find out.
+    """
     mistakes: list[Mistake] = [(mark, path, text) for path, mark, text in document.mistakes]
     if isinstance(document.data, dict):
         known = {path for path, _, _ in document.mistakes} | document.unknown
@@ -34,7 +40,15 @@ def check(document: Document, directory: File | None) -> Settings:
         mistakes.append((document.values[()], (), "expected a mapping of settings"))
     if mistakes:
         raise ConfigError(_lines(document, mistakes))
+    if places is not None:
+        places.update(document.values)
     return settings
+
+
+def place(places: Places, path: Path) -> str:
+    """`file:line:column: path: ` of a setting, or of the nearest thing around it."""
+    found = [path[:length] for length in range(len(path), -1, -1) if path[:length] in places]
+    return f"{places[found[0]]}: {path_text(path)}: " if found else f"{path_text(path)}: "
 
 
 def _validate(document: Document, directory: File | None) -> tuple[Settings, list[Mistake]]:

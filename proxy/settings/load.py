@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.core.errors import ConfigError
-from proxy.settings.check import check
+from proxy.settings.check import Places, check, place
 from proxy.settings.document import Document, Mark, read_document
 from proxy.settings.document import Path as SettingPath
 from proxy.settings.files import read_text
@@ -24,14 +24,38 @@ HOST_VARIABLE = "BACKSTAY_LISTEN_HOST"
 PORTS = {"postgres": 6432, "redis": 6380, "admin": 9127}
 
 
-def load(file: Path | None = None, *, env: Mapping[str, str] | None = None) -> Settings:
+def load(
+    file: Path | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    places: Places | None = None,
+) -> Settings:
     """The settings of `file`, or of the first file of `find`, or else of the environment alone.
 
-    Raises ConfigError with every mistake.
+    `places`: as of `check`. Raises ConfigError with every mistake.
     """
     env = os.environ if env is None else env
     file = file or find(env)
-    return from_environment(env) if file is None else load_file(file, env)
+    return from_environment(env, places) if file is None else load_file(file, env, places)
+
+
+class Source:
+    """Where the settings come from: they can be read again, and places in them be named."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._places: Places = {}
+
+    def load(self) -> Settings:
+        """As `load`."""
+        places: Places = {}
+        settings = load(self._file, places=places)
+        self._places = places
+        return settings
+
+    def place(self, path: SettingPath) -> str:
+        """Where a setting stands in what was read last, with its path, as `check` says it."""
+        return place(self._places, path)
 
 
 def find(env: Mapping[str, str]) -> Path | None:
@@ -45,16 +69,18 @@ def find(env: Mapping[str, str]) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def load_file(file: Path, env: Mapping[str, str]) -> Settings:
+def load_file(file: Path, env: Mapping[str, str], places: Places | None = None) -> Settings:
     """The settings of one file. Raises ConfigError with every mistake."""
     try:
         text = read_text(file, FILE_BYTES_MAX)
     except ValueError as error:
         raise ConfigError([f"{file}: {error}"]) from None
-    return load_text(text, str(file), env)
+    return load_text(text, str(file), env, places)
 
 
-def load_text(text: str, file: str, env: Mapping[str, str]) -> Settings:
+def load_text(
+    text: str, file: str, env: Mapping[str, str], places: Places | None = None
+) -> Settings:
     """The settings of a YAML text; `file` is its name in messages, and relative paths start there.
 
     Raises ConfigError with every mistake.
@@ -64,10 +90,10 @@ def load_text(text: str, file: str, env: Mapping[str, str]) -> Settings:
         document.data = {}  # an empty file is an empty mapping
     directory = Path(file).parent
     _SecretFiles(document, directory, env).read()
-    return check(document, directory)
+    return check(document, directory, places)
 
 
-def from_environment(env: Mapping[str, str]) -> Settings:
+def from_environment(env: Mapping[str, str], places: Places | None = None) -> Settings:
     """Routes on the default ports, from BACKSTAY_POSTGRES_UPSTREAM and BACKSTAY_REDIS_UPSTREAM.
 
     A variable with _FILE behind its name gives the file that holds the URL. BACKSTAY_LISTEN_HOST is
@@ -98,7 +124,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
             for path, section in _sections(data, kind):
                 section["listen"] = f"{host}:{port}"
                 document.values[*path, "listen"] = Mark(f"environment: {HOST_VARIABLE}")
-    return check(document, None)
+    return check(document, None, places)
 
 
 def _sections(data: dict[str, Any], kind: str) -> list[tuple[SettingPath, dict[str, Any]]]:

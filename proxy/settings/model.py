@@ -179,12 +179,11 @@ class PostgresRoute(Section):
 
     model_config = ConfigDict(json_schema_extra=upstream_or_file)
 
-    name: Name = setting("main", "The route's name in logs and metrics.", reloadable=False)
+    name: Name = setting("main", "The route's name in logs and metrics; another is another route.")
     listen: PostgresListen = setting(
         "127.0.0.1:6432",
         "host:port, *:port, [IPv6]:port, or a directory for a Unix socket (its file is "
         ".s.PGSQL.6432; directory:port for another number), or a list of them. Port 0: any free.",
-        reloadable=False,
         validate_default=True,
     )
     # Before `upstream`: a validator sees only the fields declared above its own.
@@ -322,12 +321,11 @@ class RedisRoute(Section):
 
     model_config = ConfigDict(json_schema_extra=upstream_or_file)
 
-    name: Name = setting("cache", "The route's name in logs and metrics.", reloadable=False)
+    name: Name = setting("cache", "The route's name in logs and metrics; another is another route.")
     listen: RedisListen = setting(
         "127.0.0.1:6380",
         "host:port, *:port, [IPv6]:port, the path of a Unix socket, or a list of them. "
         "Port 0: any free.",
-        reloadable=False,
         validate_default=True,
     )
     # Before `upstream`: a validator sees only the fields declared above its own.
@@ -432,7 +430,6 @@ class Admin(Section):
         "Database names that lead to the admin console, on the ports of every PostgreSQL route, "
         "instead of to a database. []: no console.",
         max_length=16,
-        reloadable=False,
     )
     users: tuple[Role, ...] | None = setting(
         None,
@@ -440,14 +437,12 @@ class Admin(Section):
         "as to the route. Default, if stats_users is not given either: the user of the route's "
         "upstream URL.",
         max_length=USERS_MAX,
-        reloadable=False,
     )
     stats_users: tuple[Role, ...] | None = setting(
         None,
         "PostgreSQL users who may SHOW at the console. Default, if users is not given either: "
         "whoever logs in over loopback or a Unix socket.",
         max_length=USERS_MAX,
-        reloadable=False,
     )
 
 

@@ -92,12 +92,10 @@ def kill_client(route: "PostgresRoute", number: int) -> bool:
 async def drain(route: "PostgresRoute", drain_s: float) -> None:
     """Returns when every session has ended by itself or at a boundary, or after `drain_s`.
 
-    Sessions that do something end at their next boundary. Idle ones are told at a limited rate, so
-    that their applications do not all connect again at once.
+    They are told at a limited rate, so that their applications do not all connect again at once,
+    idle ones first; one that is told within a transaction ends behind it.
     """
     route.draining = True
-    for session in list(route.sessions):
-        session.drain()
     try:
         async with asyncio.timeout(drain_s):
             pace = Pace(len(route.sessions), drain_s)
@@ -110,9 +108,10 @@ async def drain(route: "PostgresRoute", drain_s: float) -> None:
                         entry.refuse(route.refusing)
                     if not route.sessions:
                         return
-                idle = [session for session in route.sessions if session.rests]
-                for session in idle[: pace.due(loop.time())]:
-                    session.end_with(say.shutting_down(), Reason.DRAIN)
+                staying = [session for session in route.sessions if not session.ending]
+                staying.sort(key=lambda session: not session.rests)
+                for session in staying[: pace.due(loop.time())]:
+                    session.drain()
                 await pace.tick()
     except TimeoutError:
         pass

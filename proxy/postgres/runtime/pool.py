@@ -35,7 +35,7 @@ class Pool:
         self.key = key
         self.proven = False  # a link was opened with these credentials
         self.last_used_s = asyncio.get_running_loop().time()
-        self._credentials = credentials
+        self.credentials = credentials
         self._context = context
         self._idle: list[Link] = []
         self._links: set[Link] = set()
@@ -238,7 +238,7 @@ class Pool:
 
     async def _dial_until(self, startup: Startup) -> None:
         """Open one link for whoever waits with this startup, trying until nobody does."""
-        wanted = Wanted(self.key.user, self.key.database, self._credentials, startup)
+        wanted = Wanted(self.key.user, self.key.database, self.credentials, startup)
         warm = not self._has_waiter(startup)  # nobody waits yet; one failure is then the end
         link: Link | None = None
         try:

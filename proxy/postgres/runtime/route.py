@@ -13,19 +13,12 @@ from proxy.core.events import Events
 from proxy.core.numbers import session_number
 from proxy.core.reasons import Reason
 from proxy.core.report import Latency
-from proxy.net.contexts import ServerTlsMode, server_context
+from proxy.net.contexts import ServerTlsMode
 from proxy.net.stream import as_asyncio
 from proxy.net.tasks import TaskSet
 from proxy.postgres.protocol import keys, say, say_operator
-from proxy.postgres.protocol.cert_hash import server_end_point
 from proxy.postgres.protocol.classify import Classifier
-from proxy.postgres.protocol.client_login import (
-    Credentials,
-    LoginRules,
-    Method,
-    UserSecret,
-    user_secret,
-)
+from proxy.postgres.protocol.client_login import Credentials, LoginRules
 from proxy.postgres.protocol.session_state import Need, SessionState
 from proxy.postgres.protocol.startup import Startup
 from proxy.postgres.runtime import cancel, control
@@ -35,19 +28,25 @@ from proxy.postgres.runtime.entry import Entry
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.options import RouteOptions
 from proxy.postgres.runtime.pool import Hold, Pool, PoolContext, PoolKey
+from proxy.postgres.runtime.rules import login_rules
 from proxy.postgres.runtime.session import Session
 from proxy.postgres.runtime.session_base import SessionBase
 from proxy.postgres.runtime.upstream import Upstream, suits
 
 POOL_IDLE_S = 3600.0  # a pool nobody used for so long, and that has no links, is forgotten
 LOOK_DELAY_S = 0.1  # a session that may have changed unseen is looked at when idle for so long
-_SALT_BYTES = 16
 
 
 class PostgresRoute:
     """See the module. Make it on the running loop."""
 
-    def __init__(self, options: RouteOptions, events: Events, rng: random.Random) -> None:
+    def __init__(
+        self,
+        options: RouteOptions,
+        events: Events,
+        rng: random.Random,
+        rules: LoginRules | None = None,
+    ) -> None:
         self.options = options
         self.counters = Counters()
         self.latency = Latency()
@@ -60,13 +59,12 @@ class PostgresRoute:
         self.refusing: say.Said | None = None  # what new clients are told instead of a welcome
         self._events = events
         self.tasks = TaskSet(self.events)
-        self.tls_mode = options.tls.mode if options.tls is not None else ServerTlsMode.DISABLE
-        self.rules = self._login_rules()
+        self.rules = login_rules(options) if rules is None else rules
         self.upstream = Upstream(options.upstream, options.pool, self.events, rng, options.name)
         self.gate = self.upstream.gate
         self.upstream.latency = self.latency
         self.hold = Hold(options.resilience.hold_clients)
-        self._context = PoolContext(
+        self.context = PoolContext(
             upstream=self.upstream,
             gate=self.gate,
             options=options.pool,
@@ -91,26 +89,11 @@ class PostgresRoute:
         fields.setdefault("route", self.options.name)
         self._events(event, level=level, **fields)
 
-    def _login_rules(self) -> LoginRules:
-        options = self.options
-        users: dict[bytes, UserSecret] = {
-            name: user_secret(secret.decode(), secrets.token_bytes(_SALT_BYTES))
-            for name, secret in options.auth.users.items()
-        }
-        upstream = options.upstream
-        if upstream.user is not None and upstream.password is not None:
-            text = upstream.password.decode()
-            users.setdefault(upstream.user, user_secret(text, secrets.token_bytes(_SALT_BYTES)))
-        cert_hash = None
-        if options.tls is not None and options.tls.mode is not ServerTlsMode.DISABLE:
-            server_context(options.tls)  # a bad certificate is found now
-            cert_hash = _certificate_hash(options.tls.cert)
-        return LoginRules(
-            method=Method(options.auth.method),
-            process_secret=_PROCESS_SECRET,
-            users=users,
-            cert_hash=cert_hash,
-        )
+    @property
+    def tls_mode(self) -> ServerTlsMode:
+        """Towards clients."""
+        tls = self.options.tls
+        return tls.mode if tls is not None else ServerTlsMode.DISABLE
 
     # -- life
 
@@ -125,9 +108,9 @@ class PostgresRoute:
     async def _sweep(self) -> None:
         """Once a second, or as often as pings ask for it: what is due is done."""
         loop = asyncio.get_running_loop()
-        period_s = min(1.0, self.options.ping_s / 4)
         last_s = loop.time()
         while True:
+            period_s = min(1.0, self.options.ping_s / 4)
             await asyncio.sleep(min(period_s, LOOK_DELAY_S) if self._to_look else period_s)
             now_s = loop.time()
             try:
@@ -221,7 +204,7 @@ class PostgresRoute:
         key = PoolKey(startup.user, startup.database, credentials.key)
         pool = self.pools.get(key)
         if pool is None:
-            pool = self.pools[key] = Pool(key, credentials, self._context)
+            pool = self.pools[key] = Pool(key, credentials, self.context)
         settings = startup.settings()
         for name, value in self.options.upstream.defaults.items():
             settings.setdefault(name, value)
@@ -346,20 +329,3 @@ class PostgresRoute:
 
 _PLANNED = frozenset((Reason.DRAIN, Reason.SHUTDOWN, Reason.KILLED))
 _READ_ONLY = b"default_transaction_read_only"
-_PROCESS_SECRET = secrets.token_bytes(32)
-
-
-def _certificate_hash(path: str | None) -> bytes | None:
-    """Channel binding data of the first certificate in a PEM file."""
-    import ssl
-
-    if path is None:
-        return None
-    with open(path, encoding="ascii", errors="ignore") as file:
-        text = file.read()
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-    start = text.find(begin)
-    if start < 0:
-        return None
-    stop = text.index(end, start) + len(end)
-    return server_end_point(ssl.PEM_cert_to_DER_cert(text[start:stop]))

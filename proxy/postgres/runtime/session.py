@@ -28,6 +28,7 @@ from proxy.postgres.runtime.session_base import LEGAL, Entry, Lost, Phase
 from proxy.postgres.runtime.session_send import INFLIGHT_UNITS_MAX, SendingSession
 
 HOLD_BACK_S = 0.02  # how long the start of an answer is held back at most
+LAST_WORDS_S = 0.02  # from a last answer to the FATAL behind it
 DRAIN_S = 5.0  # for the unit in flight of a client that left
 EOF_HOLD_S = 1.0  # for one that has closed its half to get a link: it may be gone
 EOF_TURNS_MAX = 12  # ... and so often DRAIN_S for its answer
@@ -163,8 +164,8 @@ class Session(SendingSession):
         if self._maybe_end() or link is None:
             return
         if self.expected.status == IDLE:
-            if self.route.draining:
-                self.end_with(say.shutting_down(), Reason.DRAIN)
+            if self.ending:
+                self._end_soon()
                 return
             if link.stale is not None or not self.route.suits(link, self.state):
                 attach.leave(self, link.stale or Reason.UPSTREAM_READ_ONLY)
@@ -365,8 +366,28 @@ class Session(SendingSession):
         return idle and free and not self.gatherer.in_unit
 
     def drain(self) -> None:
-        """End at the boundary behind what is under way."""
-        self._alert = True
+        """End at the next boundary, which may be now."""
+        self.ending = self._alert = True
+        if self.rests:
+            self.end_with(say.shutting_down(), Reason.DRAIN)
+
+    def _end_soon(self) -> None:
+        """At a boundary: nothing more is read, what has been is answered, then it ends.
+
+        Not at once: a client library takes a FATAL that comes right behind an answer for a notice,
+        and its next statement for lost. A moment later that statement is told 57P01, unread.
+        """
+        self.pause("drain")
+        if self._queue:
+            self._pump()
+        elif self._leave_timer is None:
+            loop = asyncio.get_running_loop()
+            self._leave_timer = loop.call_later(LAST_WORDS_S, self._end_now)
+
+    def _end_now(self) -> None:
+        self._leave_timer = None
+        if self.phase is Phase.READY:
+            self.end_with(say.shutting_down(), Reason.DRAIN)
 
     def part(self, reason: Reason) -> None:
         """Leave the link at the next boundary, which may be now, and take another when needed."""
@@ -377,6 +398,9 @@ class Session(SendingSession):
 
     def _leave_if_stale(self) -> None:
         """Where no unit's end will come by to look: the session has just got its link, or idles."""
+        if self.ending and self.rests:
+            self._end_soon()
+            return
         if self.link is not None and self.link.stale is not None:
             self._alert = True
             if self.ask_later():

@@ -82,6 +82,7 @@ class SessionBase:
         "_queue",
         "_queued_bytes",
         "doomed",
+        "ending",
         "expected",
         "gatherer",
         "idle_since_s",
@@ -125,6 +126,7 @@ class SessionBase:
         self.lost = Lost.NO
         self.prologue: list[Unit] = []  # of the transaction to be begun again
         self.doomed = ""  # what cannot be rebuilt: told at the next message
+        self.ending = False  # told to end at the next boundary
         self.owed_ready: int | None = None  # the next Sync closes a unit answered already
         self.lost_at_s = 0.0
         self.idle_since_s = 0.0

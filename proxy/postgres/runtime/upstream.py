@@ -65,6 +65,7 @@ class Upstream:
         self._rng = rng
         self._route = route
         self._loop = asyncio.get_running_loop()
+        self._pool = pool
         self._turns = asyncio.Semaphore(pool.connect_parallel)
         self._rate = RateLimit(pool.connects_per_s, max(pool.size, 10))
         self._backoff = Backoff(0.05, BACKOFF_LONGEST_S)
@@ -94,7 +95,8 @@ class Upstream:
 
         Raises UpstreamUnavailable (try again: `let_pass` has the pause) and UpstreamRefused.
         """
-        async with self._turns:
+        turns = self._turns  # a reload may put others in its place
+        async with turns:
             epoch = self.gate.epoch
             if self.gate.is_shut:
                 raise UpstreamUnavailable("an operator has paused the route", Reason.PAUSED)
@@ -176,6 +178,15 @@ class Upstream:
             self.down_since_s = None
             self.latency.outage.observe(away_s)
             self._events("upstream_up", route=self._route, away_s=round(away_s, 3))
+
+    def change(self, options: UpstreamOptions, pool: PoolOptions) -> None:
+        """Other options, from the next try on."""
+        self.options = options
+        if pool.connect_parallel != self._pool.connect_parallel:
+            self._turns = asyncio.Semaphore(pool.connect_parallel)
+        if (pool.connects_per_s, pool.size) != (self._pool.connects_per_s, self._pool.size):
+            self._rate = RateLimit(pool.connects_per_s, max(pool.size, 10))
+        self._pool = pool
 
     def hurry(self) -> None:
         """What was known of it is old: try again at once."""

@@ -61,7 +61,7 @@ class Cache:
         self.refusal = ""  # why, in words for the status page
         self._budget = route.budget
         self._chance = route.chance
-        self._filter = KeyFilter(options.include, options.exclude)
+        self.key_filter = KeyFilter(options.include, options.exclude)
         self._hash_ttls = False
         self._asks = 0
         self._barriers = route.barriers
@@ -196,7 +196,7 @@ class Cache:
             return Bypassed.BARRIER
         if len(plan.keys) > self.options.keys_max:
             return Bypassed.TOO_MANY_KEYS
-        if not self._filter.trivial and not all(map(self._filter.wants, plan.keys)):
+        if not self.key_filter.trivial and not all(map(self.key_filter.wants, plan.keys)):
             return Bypassed.EXCLUDED
         if self._stalled(now_s):
             return Bypassed.STALLED

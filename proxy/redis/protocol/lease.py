@@ -42,6 +42,12 @@ class Lease:
         self._counted_s = NEVER_S  # the proof that counts, behind the fence
         self._fence = 0
 
+    def change(self, duration_s: float) -> None:
+        """Another bound, also for what is proven already."""
+        assert duration_s > 0
+        self.duration_s = duration_s
+        self.fresh_until_s = min(self.fresh_until_s, self.proven_s + duration_s)
+
     def sent(self, now_s: float) -> None:
         """A command that will be answered leaves on the tracking link."""
         self.sent_s = now_s

@@ -7,11 +7,13 @@ could hold the key: all users of the written database, or all of them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.redis.protocol.actions import Route
 from proxy.redis.protocol.barriers import Barriers
 from proxy.redis.protocol.cache import Cache
+from proxy.redis.protocol.cacheable import KeyFilter
 from proxy.redis.protocol.insight import Insight, Report
 from proxy.redis.protocol.reader import Reader
 from proxy.redis.protocol.sieve import Budget
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from proxy.redis.protocol.actions import CacheOptions
 
 FOLD_ENTRIES_MAX = 20_000  # a report stays under ~10 ms
+
+
+def _strict(options: CacheOptions) -> tuple[object, ...]:
+    """What decides whether an entry may be there."""
+    sizes = options.max_entry_bytes, options.ttl_s, options.negative_ttl_s
+    return *sizes, options.include, options.exclude, options.stale_max_s
 
 
 class Partitions:
@@ -49,6 +57,22 @@ class Partitions:
             self._caches[user, database] = cache
             self._by_database.setdefault(database, []).append(cache)
         return cache
+
+    def change(self, options: CacheOptions, now_s: float) -> None:
+        """Other options from now on. What they would not have let in, or for so long, goes."""
+        old, self.options = self.options, options
+        self._route = replace(self._route, options=options)
+        self.budget.resize(options.max_bytes, now_s)
+        for cache in self.caches():
+            cache.options = options
+            cache.key_filter = KeyFilter(options.include, options.exclude)
+            cache.lease.change(options.lease_s)
+            if _strict(old) != _strict(options):
+                cache.flush()
+
+    def rename(self, user: Hashable, database: int, other: Hashable) -> None:
+        """The partition belongs to another identity of the same user: a password was changed."""
+        self._caches[other, database] = self._caches.pop((user, database))
 
     def discard(self, user: Hashable, database: int) -> None:
         """Forget a partition whose last client is gone. Its tracking link must be closed."""

@@ -109,6 +109,12 @@ class Budget:
         self._hand: Entry | None = None
         self._broom: Entry | None = None
 
+    def resize(self, bytes_max: int, now_s: float) -> None:
+        """Another bound from now on; what does not fit any more goes."""
+        self.bytes_max = bytes_max
+        while self.used_bytes > self.bytes_max and self.entries:
+            self._evict(now_s)
+
     def add(self, entry: Entry, now_s: float) -> None:
         """Take the entry in as the newest, and evict others first until the budget holds."""
         assert entry.newer is None

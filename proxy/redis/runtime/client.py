@@ -423,6 +423,13 @@ class ClientConnection(ClientStream):
         self.partition = self.route.partition(session.credential, session.db)
         self.reads = self.partition.enter(self)
 
+    def begin_caching(self) -> None:
+        """The route has begun to cache."""
+        if self.partition is not None and self.reads is None:
+            self.reads = self.partition.reads(self)
+        if self.exclusive is not None:
+            self.exclusive.guard_from_now()
+
     def moved(self) -> None:
         """User, database or version have changed: the next command takes another lane."""
         self.lane = None

@@ -214,6 +214,18 @@ class ExclusiveSession:
         guard.begin()
         entry.release = guard.end
 
+    def guard_from_now(self) -> None:
+        """The route begins to cache: what was sent unguarded empties the caches when it ends."""
+        caches = self.client.route.caches
+        assert caches is not None
+        for entry in self.state.expected:
+            if entry.release is None:
+                caches.flushing()
+                entry.release = caches.flushed
+        if self.state.multi:
+            self._queue_guard = Guard(self.client, any_database=True)
+            self._queue_guard.add_all()
+
     def answer(self, line: bytes) -> None:
         """A reply of the proxy's own, in its turn."""
         if self.client.session.mutes():

@@ -36,6 +36,10 @@ class Guard:
         """A write of just this key."""
         self._keys.append(key)
 
+    def add_all(self) -> None:
+        """It may write every key."""
+        self._flushes = True
+
     def add(self, route: int, args: list[bytes]) -> None:
         """A command with one of the flags WRITES, OPAQUE, FLUSHES in its route."""
         table = self._client.route.table

@@ -3,6 +3,7 @@
 Nothing is ever shared across partitions: not a link, not a cache entry (reference/redis.md, 2.1).
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.redis.protocol.login import Credential, LinkIdentity
@@ -27,9 +28,23 @@ class Partition:
         self._lanes: dict[tuple[int, bool], Lane] = {}
         self._data_lanes: dict[int, Lane] = {}
         self.tracker: Tracker | None = None
-        if route.caches is not None:
-            cache = route.caches.partition(credential, db)
-            self.tracker = Tracker(route, cache, LinkIdentity(credential, db, 3))
+        self.begin_caching()
+
+    def begin_caching(self) -> None:
+        """If the route does, and the partition does not yet."""
+        caches = self.route.caches
+        if caches is not None and self.tracker is None:
+            cache = caches.partition(self.credential, self.db)
+            self.tracker = Tracker(self.route, cache, LinkIdentity(self.credential, self.db, 3))
+
+    def change_credential(self, credential: Credential) -> None:
+        """Links from now on log in with another password of the same user."""
+        if self.tracker is not None and self.route.caches is not None:
+            self.route.caches.rename(self.credential, self.db, credential)
+            self.tracker.identity = replace(self.tracker.identity, credential=credential)
+        self.credential = credential
+        for lane in self._lanes.values():
+            lane.identity = replace(lane.identity, credential=credential)
 
     def lane(self, resp: int, bulk: bool) -> Lane:
         """The lane of a RESP version and weight."""
@@ -58,6 +73,10 @@ class Partition:
         self.clients += 1
         for lane in self._lanes.values():
             lane.clients = self.clients
+        return self.reads(client)
+
+    def reads(self, client: "ClientConnection") -> CachedReads | None:
+        """A client's way to the cache, if there is one."""
         tracker, caches = self.tracker, self.route.caches
         if tracker is None or caches is None:
             return None

@@ -114,11 +114,14 @@ class RedisRoute:
 
     def client_protocol(self) -> Callable[[], asyncio.Protocol]:
         """A factory of protocols for accepted connections, with TLS if the route has it."""
+        return self._new_client
+
+    def _new_client(self) -> asyncio.Protocol:
         context = self.options.client_tls
-        if context is None:
-            return lambda: ClientConnection(self)
-        options = PumpOptions(context, server_side=True)
-        return lambda: TlsPump(ClientConnection(self), options)
+        client = ClientConnection(self)
+        return (
+            client if context is None else TlsPump(client, PumpOptions(context, server_side=True))
+        )
 
     async def stop(self, drain_s: float) -> None:
         """Lets clients finish what is in flight, for at most `drain_s`, and ends everything."""
@@ -166,7 +169,7 @@ class RedisRoute:
                 break
             await asyncio.sleep(0.01)
 
-    def kill(self) -> None:
+    def kill_all(self) -> None:
         """End every client now: the drain is cut short."""
         for client in list(self.clients.values()):
             client.close_for(Reason.SHUTDOWN)
@@ -243,6 +246,16 @@ class RedisRoute:
         if partition is None:
             partition = self._partitions[key] = Partition(self, credential, db)
         return partition
+
+    def change_credential(self, old: Credential, new: Credential) -> None:
+        """A password of the settings is another one: links from now on log in with it."""
+        for (credential, db), partition in list(self._partitions.items()):
+            if credential == old and (new, db) not in self._partitions:
+                self._partitions[new, db] = self._partitions.pop((credential, db))
+                partition.change_credential(new)
+        for client in self.clients.values():
+            if client.session.credential == old:
+                client.session.credential = new
 
     def make_room(self, credential: Credential | None, db: int) -> None:
         """Before a client moves to a partition. Raises LimitExceeded if there are too many."""

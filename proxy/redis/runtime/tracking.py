@@ -31,6 +31,9 @@ _SETUP = (
 )
 
 
+SWITCHED_OFF = "cache.enabled is false"
+
+
 class TrackingRefused(ProxyError):
     """This user or this server cannot track."""
 
@@ -120,7 +123,10 @@ class Tracker:
     def open(self) -> None:
         """Dials, if there is no link and tracking was not refused."""
         self.wanted = True
-        if self._route.gate.is_shut:
+        if self._route.options.cache is None:
+            self.cache.refused(SWITCHED_OFF)
+            self._settle()
+        elif self._route.gate.is_shut:
             self._settle()  # reads take the data lane, and wait there
         elif self.link is None and self._dialling is None and self.cache.phase is not Phase.REFUSED:
             try:
@@ -137,6 +143,14 @@ class Tracker:
         if self.link is not None:
             self.link.close()
             self.link_lost(self.link)
+
+    def switch(self, on: bool) -> None:
+        """`cache.enabled` has changed."""
+        if not on:
+            self.close()
+            self.cache.refused(SWITCHED_OFF)
+        elif self.cache.refusal == SWITCHED_OFF:
+            self.cache.phase, self.cache.refusal = Phase.NO_LINK, ""
 
     def leave_link(self) -> None:
         """Another link is wanted: what waits on this one is asked on the data link."""

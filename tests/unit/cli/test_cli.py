@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from proxy import __version__
 from proxy.cli import cli
 from proxy.core.errors import ConfigError
+from proxy.service.start import Start
 from proxy.settings.model import Settings
 
 GOOD = "postgres:\n  - upstream: postgresql://u:9ecret@db.internal/app\n"
@@ -131,9 +132,9 @@ def service(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Calls of the service, which is replaced."""
     calls: list[dict[str, Any]] = []
 
-    def run(settings: Settings, **options: Any) -> int:
-        calls.append({"settings": settings, **options})
-        return 69 if options["require_upstream"] else 0
+    def run(settings: Settings, start: Start) -> int:
+        calls.append({"settings": settings, "start": start})
+        return 69 if start.require_upstream else 0
 
     monkeypatch.setitem(sys.modules, "proxy.service.main", SimpleNamespace(run=run))
     return calls
@@ -144,7 +145,9 @@ def test_run(backstay: Callable[..., Result], service: list[dict[str, Any]]) -> 
     assert backstay("run", "-c", "f.yaml").exit_code == 0
     (call,) = service
     assert call["settings"].postgres[0].upstream.target == "db.internal:5432"
-    assert call["require_upstream"] is False
+    assert (call["start"].require_upstream, call["start"].replace) == (False, False)
+    backstay("run", "-c", "f.yaml", "--replace")
+    assert service[1]["start"].replace is True
 
 
 def test_exit_codes_pass_through(
@@ -152,7 +155,7 @@ def test_exit_codes_pass_through(
 ) -> None:
     Path("f.yaml").write_text(GOOD)
     assert backstay("run", "-c", "f.yaml", "--require-upstream").exit_code == 69
-    assert service[0]["require_upstream"] is True
+    assert service[0]["start"].require_upstream is True
 
 
 def test_reload_reads_the_same_file_again(
@@ -160,7 +163,7 @@ def test_reload_reads_the_same_file_again(
 ) -> None:
     Path("f.yaml").write_text(GOOD)
     backstay("run", "-c", "f.yaml")
-    reload = service[0]["reload"]
+    reload = service[0]["start"].source.load
     Path("f.yaml").write_text(GOOD.replace("db.internal", "other"))
     assert reload().postgres[0].upstream.target == "other:5432"
     Path("f.yaml").write_text(BAD)
@@ -171,7 +174,7 @@ def test_reload_reads_the_same_file_again(
 def test_what_only_starting_shows(
     backstay: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(settings: Settings, **options: Any) -> int:
+    def run(settings: Settings, start: Start) -> int:
         raise ConfigError(["127.0.0.1:6432: address already in use"])
 
     monkeypatch.setitem(sys.modules, "proxy.service.main", SimpleNamespace(run=run))

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from proxy.settings import model
-from proxy.settings.changes import restart_needed
+from proxy.settings.changes import changed, restart_needed
 from proxy.settings.fields import ListenAddress
 from proxy.settings.model import (
     LinkKeepalive,
@@ -246,13 +246,15 @@ def test_what_needs_a_restart() -> None:
     pool = {"upstream": "host=other", "pool": {"size": 3}, "tls": {"mode": "allow"}}
     assert restart_needed(old, whole(postgres=[pool])) == []
     assert restart_needed(old, whole(admin={"listen": []})) == ["admin.listen"]
-    moved = {"upstream": "host=h", "listen": "127.0.0.1:1"}
-    assert restart_needed(old, whole(postgres=[moved])) == ["postgres.main.listen"]
-    renamed = {"upstream": "host=h", "name": "x"}
-    assert restart_needed(old, whole(postgres=[renamed])) == ["postgres.main", "postgres.x"]
+    moved = whole(postgres=[{"upstream": "host=h", "listen": "127.0.0.1:1"}])
+    assert changed(old, moved) == ["postgres.main.listen"]
+    renamed = whole(postgres=[{"upstream": "host=h", "name": "x"}])
+    assert changed(old, renamed) == ["postgres.main", "postgres.x"]
     added = whole(redis=[{"upstream": "redis://h"}])
-    assert restart_needed(old, added) == ["redis.cache"]
-    assert restart_needed(added, old) == ["redis.cache"]
+    assert changed(old, added) == changed(added, old) == ["redis.cache"]
+    assert changed(old, old) == []
+    for new in (moved, renamed, added):
+        assert restart_needed(old, new) == [], "a reload does it"
 
 
 def test_a_path_is_a_path() -> None:

@@ -1,0 +1,125 @@
+"""The listeners of all routes: opened before a change, taken into use with it, closed behind it.
+
+An address that stays keeps its socket, and who waits in its queue, whatever route it belongs to.
+Sockets that others opened for us (systemd, the supervisor) are matched to addresses by what they
+are bound to.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from proxy.core.errors import ConfigError
+from proxy.net.listen import Listener, ListenOptions, ProtocolFactory, describe, open_sockets
+from proxy.service.mistakes import PlaceOf, SettingPath
+from proxy.settings.fields import ListenAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One address of one route. `path`: of its setting."""
+
+    address: ListenAddress
+    route: str
+    path: SettingPath
+    options: ListenOptions
+
+    @property
+    def key(self) -> str:
+        """What makes it the same place after a reload. Any free port is another one per route."""
+        text = str(self.address)
+        return text if self.address.is_unix or self.address.port else f"{text} of {self.route}"
+
+
+@dataclass(slots=True)
+class Opened:
+    """Listeners that are bound, and not started: `take` them, or `close` them all."""
+
+    new: dict[str, Listener] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for listener in self.new.values():
+            listener.close()
+
+
+class Listeners:
+    """See the module. `given`: sockets opened by others, of which each must find its place."""
+
+    def __init__(self, given: Sequence[socket.socket] = (), *, inherited: bool = True) -> None:
+        self._open: dict[str, Listener] = {}
+        self._places: dict[str, Place] = {}
+        self._given = {describe(sock): sock for sock in given}
+        self._inherited = inherited
+
+    def of(self, route: str) -> list[str]:
+        """Where a route listens."""
+        keys = [key for key, place in self._places.items() if place.route == route]
+        return [address for key in keys for address in self._open[key].addresses]
+
+    @property
+    def addresses(self) -> list[str]:
+        return [address for listener in self._open.values() for address in listener.addresses]
+
+    async def prepare(self, places: Iterable[Place], place_of: PlaceOf) -> Opened:
+        """Bind what is not open yet. Raises ConfigError, with nothing changed."""
+        opened = Opened()
+        mistakes: list[str] = []
+        for place in places:
+            if place.key in self._open:
+                continue
+            try:
+                opened.new[place.key] = await self._bound(place)
+            except ConfigError as error:
+                mistakes += [place_of(place.path) + text for text in error.problems]
+        if mistakes:
+            opened.close()
+            raise ConfigError(mistakes)
+        return opened
+
+    async def _bound(self, place: Place) -> Listener:
+        sock = self._given.pop(_bound_name(place.address), None)
+        if sock is not None:
+            return Listener([sock], _nobody, inherited=self._inherited)
+        socks = await open_sockets(str(place.address), place.options)
+        return Listener(socks, _nobody)
+
+    def unmatched(self) -> list[str]:
+        """Sockets we were given that no route listens on."""
+        return sorted(self._given)
+
+    async def take(
+        self, opened: Opened, places: Sequence[Place], factories: Mapping[str, ProtocolFactory]
+    ) -> None:
+        """From now on just these places are listened on; `factories` by route."""
+        for place in places:
+            listener = self._open.get(place.key)
+            if listener is None:
+                listener = opened.new.pop(place.key)
+                listener.retarget(factories[place.route])
+                await listener.start(place.options)
+                self._open[place.key] = listener
+            listener.retarget(factories[place.route])
+            listener.tune(place.options.keepalive)
+            self._places[place.key] = place
+        kept = {place.key for place in places}
+        for key in self._open.keys() - kept:
+            del self._places[key]
+            self._open.pop(key).close()
+
+    def close(self) -> None:
+        """Stop accepting."""
+        for listener in self._open.values():
+            listener.close()
+
+
+def _nobody() -> asyncio.Protocol:
+    raise AssertionError("a listener starts with a factory")
+
+
+def _bound_name(address: ListenAddress) -> str:
+    """As `describe` names a socket that is bound there."""
+    if address.is_unix:
+        return address.path
+    host = {"*": "0.0.0.0", "localhost": "127.0.0.1"}.get(address.host, address.host)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
