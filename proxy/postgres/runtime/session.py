@@ -14,7 +14,7 @@ import asyncio
 from proxy.core.errors import LimitExceeded, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.net.listen import close_gently
-from proxy.postgres.protocol import messages, say
+from proxy.postgres.protocol import say
 from proxy.postgres.protocol.client_login import welcome
 from proxy.postgres.protocol.expected import FAILED, IDLE
 from proxy.postgres.protocol.restore import cleaning
@@ -273,12 +273,6 @@ class Session(SendingSession):
         if rest:
             self.from_link(rest)
 
-    def _link_writable(self, yes: bool) -> None:
-        if yes:
-            self.resume("link")
-        else:
-            self.pause("link")
-
     def _attached(self, link: Link, started_s: float) -> None:
         if self.phase is Phase.CLOSED:
             self._release(link)
@@ -300,14 +294,6 @@ class Session(SendingSession):
         self._settle()
         self._pump()
         self._leave_if_stale()
-
-    def _tell_changes(self, link: Link) -> None:
-        """ParameterStatus for what the new server reports otherwise."""
-        seen = self.expected.client_params
-        for name, value in link.params.items():
-            if seen.get(name) != value:
-                seen[name] = value
-                self.say(messages.parameter_status(name, value))
 
     # -- losing the link
 
@@ -357,13 +343,6 @@ class Session(SendingSession):
         return None
 
     # -- ends
-
-    @property
-    def rests(self) -> bool:
-        """Nothing is under way, and no unit has begun: it can end without anybody losing work."""
-        idle = not self.expected.inflight and self.expected.status == IDLE and not self._queue
-        free = self._attaching is None and self.phase is Phase.READY
-        return idle and free and not self.gatherer.in_unit
 
     def drain(self) -> None:
         """End at the next boundary, which may be now."""

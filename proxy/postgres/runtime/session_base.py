@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from proxy.postgres.protocol import messages
-from proxy.postgres.protocol.expected import Expected
+from proxy.postgres.protocol.expected import IDLE, Expected
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
 from proxy.postgres.runtime.sampling import SAMPLE_EVERY, Sample
@@ -207,6 +207,27 @@ class SessionBase:
             if transport.is_closing():
                 return  # uvloop raises on a closed one; connection_lost follows
             transport.write(data)
+
+    @property
+    def rests(self) -> bool:
+        """Nothing is under way, and no unit has begun: it can end without anybody losing work."""
+        idle = not self.expected.inflight and self.expected.status == IDLE and not self._queue
+        free = self._attaching is None and self.phase is Phase.READY
+        return idle and free and not self.gatherer.in_unit
+
+    def _link_writable(self, yes: bool) -> None:
+        if yes:
+            self.resume("link")
+        else:
+            self.pause("link")
+
+    def _tell_changes(self, link: Link) -> None:
+        """ParameterStatus for what the new server reports otherwise."""
+        seen = self.expected.client_params
+        for name, value in link.params.items():
+            if seen.get(name) != value:
+                seen[name] = value
+                self.say(messages.parameter_status(name, value))
 
     def put_first(self, entries: list[Entry]) -> None:
         """What the verdict wants to happen next, before everything that waits."""
