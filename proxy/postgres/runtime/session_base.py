@@ -221,7 +221,7 @@ class SessionBase:
         else:
             self.pause("link")
 
-    def _tell_changes(self, link: Link) -> None:
+    def _tell_changes(self, link: "Link") -> None:
         """ParameterStatus for what the new server reports otherwise."""
         seen = self.expected.client_params
         for name, value in link.params.items():
