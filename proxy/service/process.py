@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from proxy.core.events import Events
+from proxy.core.numbers import link_number, session_number
 from proxy.core.operator import Act, Detail, Outcome
 from proxy.core.report import Report
 from proxy.net.listen import ListenOptions
@@ -50,6 +51,9 @@ class Process:
     def __init__(self, events: Events, how: How) -> None:
         self.meter = Meter(how.number)
         self.number = how.number
+        if how.number:
+            session_number.begin(how.number)
+            link_number.begin(how.number)
         self.incidents = IncidentLog(self.meter)
         self.events = fan_out(events, self.meter.event, self.incidents.event)
         listeners = how.listeners or Listeners()
