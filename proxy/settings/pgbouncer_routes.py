@@ -453,6 +453,9 @@ class _Converter:
         if directory and directory.startswith("@"):
             place = self._main.entries["unix_socket_dir"].place
             self._once(place, "unix_socket_dir: there are no sockets in the abstract namespace")
+        elif directory and not directory.startswith("/"):
+            place = self._main.entries["unix_socket_dir"].place
+            self._ini.mistakes.append(f"{place}: unix_socket_dir: expected an absolute path")
         elif directory:
             route.listen.append(f"{directory.rstrip('/') or '/'}:{port}")
         if not route.listen:
