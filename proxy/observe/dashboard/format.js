@@ -1,7 +1,7 @@
 /** Numbers, durations, sizes and times as text, in the reader's own notation. Pure. */
 
 const SPACE = "\u00a0"; // a number and its unit stay on one line
-const NONE = "–";
+export const NONE = "–"; // not known
 
 const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });

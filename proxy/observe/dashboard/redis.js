@@ -76,7 +76,7 @@ function tiles() {
       errors.set(brief(failed), "each said what became of it", failed ? "warning" : "");
       const looked = cache.hits + cache.misses + cache.coalesced;
       rate.set(percent(looked ? cache.hits / looked : null), off(cache)
-        || `of ${some(looked, "cacheable read")}`, off(cache) ? "warning" : "good");
+        || `of ${some(looked, "cacheable read")}`, off(cache) ? "warning" : looked ? "good" : "");
       saved.set(brief(cache.hits + cache.coalesced),
         `${count(cache.coalesced)} of them joined a read under way`);
       store.set(brief(cache.entries), `${bytes(cache.bytes)} of ${bytes(cache.max_bytes)}`);

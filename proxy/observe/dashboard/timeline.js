@@ -17,6 +17,7 @@ const CHOICES = [
   { name: "24 h", span_s: 86400 },
   { name: "All", span_s: 0 },
 ];
+const NOTHING_S = 3600;
 const TICKS = 4;
 
 export class Timeline {
@@ -50,7 +51,7 @@ export class Timeline {
   update(status) {
     this.status = status;
     const { now_s, incidents } = status;
-    const span_s = this.span_s || fitting(incidents, now_s);
+    const span_s = this.span_s || fitting(status);
     for (const [i, one] of this.ticks.entries()) {
       put(one, i === TICKS ? "now" : tick(now_s - span_s * (1 - i / TICKS), span_s));
     }
@@ -67,10 +68,12 @@ export class Timeline {
 
 /** @typedef {{route: string, status: Status, span_s: number, incidents: Incident[]}} Lane */
 
-/** The shortest step that holds all of them. @param {Incident[]} incidents @param {number} now_s */
-function fitting(incidents, now_s) {
-  const oldest_s = Math.min(now_s, ...incidents.map(({ started_s }) => started_s));
-  return STEPS_S.find((step_s) => oldest_s >= now_s - step_s) ?? STEPS_S[STEPS_S.length - 1];
+/** The shortest step that holds all of them; without any, the last hour. @param {Status} status */
+function fitting({ incidents, now_s, uptime_s }) {
+  const none_s = now_s - Math.min(uptime_s, NOTHING_S);
+  const oldest_s = Math.min(...incidents.map(({ started_s }) => started_s));
+  const from_s = incidents.length ? oldest_s : none_s;
+  return STEPS_S.find((step_s) => from_s >= now_s - step_s) ?? STEPS_S[STEPS_S.length - 1];
 }
 
 /** @param {(id: string) => void} open */

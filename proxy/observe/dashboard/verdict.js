@@ -1,7 +1,7 @@
 /** The first glance: is everything well, what is not, and what it was good for so far. */
 
 import { attribute, change, el, icon, list, put } from "./dom.js";
-import { brief, clock, count, span } from "./format.js";
+import { NONE, brief, clock, count, span } from "./format.js";
 import { sum } from "./history.js";
 import { outcome } from "./outcome.js";
 import { sentence } from "./words.js";
@@ -162,7 +162,7 @@ export function tile(name, field, tone = "") {
   return {
     root,
     /** @param {string} text @param {string} more @param {string} [now] */
-    set(text, more = "", now = tone) {
+    set(text, more = "", now = text === "0" || text === NONE ? "" : tone) {
       put(value, text);
       put(note, more);
       attribute(root, "data-tone", now || null);

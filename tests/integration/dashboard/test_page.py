@@ -203,26 +203,6 @@ def test_an_incident_is_red_only_while_somebody_waits(tab: Tab, stand_in: MakeSt
 # -- how fresh it is
 
 
-def test_a_proxy_that_is_gone_is_said_and_its_return_too(tab: Tab, stand_in: MakeStandIn) -> None:
-    before = stand_in(canned.status(canned.report()))
-    tab.open(before.url)
-    tab.wait("document.getElementById('contact-text').textContent === 'Live'")
-    before.stop()
-    tab.wait("document.body.dataset.contact !== 'live'")
-    tab.wait("document.body.dataset.contact === 'stale'")
-    assert tab.field("summary").startswith("No contact with Backstay for ")
-    assert tab.js("document.querySelector('.verdict').dataset.level") == "unknown"
-    assert "may be wrong" in tab.text(".verdict-note")
-    assert tab.text("#contact-text").startswith("Stale for ")
-    assert tab.js("document.title").startswith("?")
-    assert "now" not in tab.texts(".spark-when")
-    after = stand_in(away(), port=before.port)
-    tab.js("document.querySelector('.verdict button').click()")
-    tab.wait("document.getElementById('contact-text').textContent === 'Live'")
-    assert tab.field("summary").startswith("main: the upstream is away")
-    assert "/api/v1/events" in after.asked
-
-
 def test_tries_come_by_themselves_with_growing_pauses(tab: Tab, stand_in: MakeStandIn) -> None:
     tab.js("1")  # the page's own module, without the page
     tab.load(stand_in(canned.status(canned.report())).url)

@@ -190,6 +190,11 @@ def test_a_proxy_that_is_killed_is_missed_until_it_is_back(tab: Tab, stage: Stag
     stage.proxy.kill()
     tab.wait("document.body.dataset.contact === 'stale'")
     assert tab.field("summary").startswith("No contact with Backstay for ")
+    assert tab.js("document.querySelector('.verdict').dataset.level") == "unknown"
+    assert "may be wrong" in tab.text(".verdict-note")
+    assert tab.text("#contact-text").startswith("Stale for ")
+    assert tab.js("document.title").startswith("?")
+    assert "now" not in tab.texts(".spark-when"), "nothing old is called new"
     stage.proxy.start()
     tab.js("document.querySelector('.verdict button').click()")  # it would try by itself, later
     tab.wait("document.body.dataset.contact === 'live'")
