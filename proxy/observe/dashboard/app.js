@@ -15,6 +15,7 @@ import { workers } from "./workers.js";
 /** @typedef {import("./types.js").Incident} Incident */
 
 const STALE_MS = 3500; // a status comes each second, or by polling each two
+const STALE_HIDDEN_MS = 75_000; // browsers let a hidden page act once a minute
 const TICK_MS = 500;
 
 /** @type {import("./spark.js").Plot[]} */
@@ -65,8 +66,11 @@ class Page {
     this.live.start();
     setInterval(() => this.#tick(), TICK_MS);
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) return;
-      this.live.retry();
+      if (document.hidden) {
+        this.live.hide();
+        return;
+      }
+      this.live.show();
       this.#draw();
       this.#tick();
     });
@@ -121,7 +125,8 @@ class Page {
   }
 
   #fresh() {
-    return this.contact && performance.now() - this.heard_ms < STALE_MS;
+    const old_ms = document.hidden ? STALE_HIDDEN_MS : STALE_MS;
+    return this.contact && performance.now() - this.heard_ms < old_ms;
   }
 
   /** How fresh it all is: looked at more often than anything can come. */

@@ -68,7 +68,9 @@ export class History {
     this.samples.push(now);
     this.points.push(this.#point(now, status.bounds_s));
     const first_s = now.t_s - WINDOW_S;
-    this.samples = this.samples.filter(({ t_s }) => t_s >= now.t_s - TAIL_S - 10);
+    // Where they come slowly, the one before this is what there is to compare with.
+    this.samples = this.samples.filter(({ t_s }, i, all) => t_s >= now.t_s - 2 * TAIL_S
+      || i === all.length - 2);
     this.points = this.points.filter(({ t_s }) => t_s >= first_s);
   }
 

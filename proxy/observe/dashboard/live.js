@@ -8,6 +8,7 @@
 
 const SILENT_MS = 4000; // a stream brings a status each second
 const POLL_MS = 2000;
+const HIDDEN_POLL_MS = 10_000;
 const STREAM_AGAIN_POLLS = 5;
 const ANSWER_MS_MAX = 4000;
 const PAUSE_MS_MIN = 500;
@@ -28,6 +29,7 @@ export class Live {
     this.stream = null;
     this.polls = 0; // since the last stream
     this.asking = false;
+    this.hidden = false;
     this.timer = 0; // one at a time: the next poll, or the patience with a stream
   }
 
@@ -39,6 +41,24 @@ export class Live {
   /** Do not wait for the next try. */
   retry() {
     if (this.fails > 0) this.#poll();
+  }
+
+  /**
+   * Nobody sees the page: it asks now and then. A stream would hold one of the six connections that
+   * a browser opens to a server, and the seventh page would get no answer at all.
+   */
+  hide() {
+    this.hidden = true;
+    if (!this.stream) return;
+    this.#close();
+    this.polls = 1;
+    this.#after(HIDDEN_POLL_MS, () => this.#poll());
+  }
+
+  show() {
+    this.hidden = false;
+    this.polls = 0;
+    if (!this.streaming) this.#poll();
   }
 
   #open() {
@@ -62,11 +82,15 @@ export class Live {
 
   /** @param {string} error */
   #broke(error) {
+    this.#close();
+    this.polls = 0;
+    this.#failed(error);
+  }
+
+  #close() {
     this.stream?.close();
     this.stream = null;
     this.streaming = false;
-    this.polls = 0;
-    this.#failed(error);
   }
 
   async #poll() {
@@ -76,13 +100,15 @@ export class Live {
       const status = await ask();
       if (this.streaming) return; // it was faster
       this.#heard(status);
-      if (!this.stream && this.polls % STREAM_AGAIN_POLLS === 0) this.#open();
+      const open = !this.stream && !this.hidden && this.polls % STREAM_AGAIN_POLLS === 0;
+      if (open) this.#open();
       this.polls += 1;
-      this.#after(POLL_MS, () => this.#poll());
+      this.#after(this.hidden ? HIDDEN_POLL_MS : POLL_MS, () => this.#poll());
     } catch (error) {
       if (!this.streaming) this.#failed(error instanceof Error ? error.message : String(error));
     } finally {
       this.asking = false;
+    this.hidden = false;
     }
   }
 

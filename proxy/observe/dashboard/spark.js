@@ -7,7 +7,7 @@ import { WINDOW_S } from "./history.js";
 const WIDTH = 300;
 const HEIGHT = 64;
 const SPAN_S_MIN = 60;
-const GAP_S = 6; // longer without a sample: the line breaks
+const GAP_S = 25; // longer without a sample: the line breaks
 
 /** @typedef {import("./history.js").Point} Point */
 /** @typedef {import("./types.js").Incident} Incident */

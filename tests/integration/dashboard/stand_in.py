@@ -4,6 +4,7 @@ blocking calls."""
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -27,6 +28,7 @@ class StandIn:
         self.refusal = ""
         self.port = port
         self.asked: list[str] = []
+        self.open_streams = 0
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._over = asyncio.Event()
@@ -52,6 +54,13 @@ class StandIn:
     def tell(self, incident: Incident) -> None:
         """Send an `incident` event to whoever listens."""
         self._incidents.append(asdict(incident))
+
+    def wait_streams(self, wanted: int) -> None:
+        """Until so many streams are open."""
+        deadline_s = time.monotonic() + 10
+        while self.open_streams != wanted:
+            assert time.monotonic() < deadline_s, f"{self.open_streams} streams are open"
+            time.sleep(0.02)
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
@@ -91,6 +100,7 @@ class StandIn:
             return web.json_response({"error": "no streams here"}, status=503)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
+        self.open_streams += 1
         with suppress(ConnectionResetError):  # the page was left
             while not self._over.is_set():
                 if not self.silent:
@@ -98,6 +108,7 @@ class StandIn:
                     for incident in self._incidents:
                         await answer.write(_event("incident", incident))
                 await asyncio.sleep(EVERY_S)
+        self.open_streams -= 1
         return answer
 
 

@@ -240,6 +240,19 @@ def test_where_streams_do_not_get_through_it_polls(tab: Tab, stand_in: MakeStand
     assert server.asked.count("/api/v1/status") >= 2
 
 
+def test_a_hidden_page_holds_no_connection(tab: Tab, well: StandIn) -> None:
+    tab.open(well.url)
+    tab.wait("document.getElementById('contact-text').textContent === 'Live'")
+    hide = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }});"
+    hide += "document.dispatchEvent(new Event('visibilitychange'))"
+    tab.js(hide.format("true"))
+    well.wait_streams(0)
+    assert tab.js("document.title") == "✓ Backstay: All is well."
+    tab.js(hide.format("false"))
+    well.wait_streams(1)
+    tab.wait("document.getElementById('contact-text').textContent === 'Live'")
+
+
 def test_a_refusal_is_quoted(tab: Tab, stand_in: MakeStandIn) -> None:
     server = stand_in(canned.status(canned.report()), streams=False)
     server.refusal = "unknown Host header"
