@@ -50,6 +50,7 @@ class UnixSocket(socket.socket):
     """A listening Unix socket: bound under another name until it takes the place of `path`."""
 
     path = ""
+    inode = 0  # of the file that is ours, once it is in place
 
     def put_in_place(self, backlog: int) -> None:
         """Atomically: whoever connects reaches the old process or this one, never nobody."""
@@ -57,24 +58,37 @@ class UnixSocket(socket.socket):
         if bound != self.path:
             self.listen(backlog)
             os.rename(bound, self.path)
+        self.inode = os.stat(self.path).st_ino
+
+    def unlink(self) -> None:
+        """Takes the file away, unless it is another process's by now."""
+        name = self.path if self.inode else os.fsdecode(self.getsockname())
+        with contextlib.suppress(OSError):
+            if not self.inode or os.stat(name).st_ino == self.inode:
+                os.unlink(name)
 
 
 class Listener:
     """Sockets that are bound, and, from `start` on, give each connection a protocol of its own.
 
-    `addresses`: `host:port` or path of each socket, ports resolved. `inherited`: their files, and
-    who waits in their queues, are not ours.
+    `addresses`: `host:port` or path of each socket, ports resolved. `inherited`: their files are
+    not ours, nor (unless it `drains`) who waits in their queues.
     """
 
     def __init__(
-        self, socks: list[socket.socket], factory: ProtocolFactory, *, inherited: bool = False
+        self,
+        socks: list[socket.socket],
+        factory: ProtocolFactory,
+        *,
+        inherited: bool = False,
+        drains: bool = False,
     ) -> None:
         self._socks = socks
         self._factory = factory
         self._inherited = inherited
+        self._drains = drains or not inherited
         self._started = False
         self._servers: list[asyncio.AbstractServer] = []
-        self._files: list[tuple[str, int]] = []  # ours to remove: (path, inode)
         self._late: set[asyncio.Task[Any]] = set()
         self.addresses = [describe(sock) for sock in socks]
 
@@ -89,15 +103,13 @@ class Listener:
         Clients whose connection the kernel has already completed are served, too (unless the socket
         is inherited, where they wait for the next process): closing would reset them.
         """
-        files, self._files = self._files, []
-        for path, inode in files:
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
+        for sock in self._socks if self._started and self._servers else ():
+            if isinstance(sock, UnixSocket) and not self._inherited:
+                sock.unlink()
         servers, self._servers = self._servers, []
         if servers:
             for sock in self._socks:
-                if not self._inherited:
+                if self._drains:
                     self._accept_rest(sock)
         for server in servers:
             server.close()
@@ -109,8 +121,7 @@ class Listener:
         socks, self._socks = self._socks, []
         for sock in socks:
             if isinstance(sock, UnixSocket) and not self._inherited:
-                with contextlib.suppress(OSError):
-                    os.unlink(sock.getsockname())
+                sock.unlink()
             sock.close()
 
     def retarget(self, factory: ProtocolFactory) -> None:
@@ -141,7 +152,6 @@ class Listener:
         for sock in self._socks:
             if isinstance(sock, UnixSocket) and not self._inherited:
                 sock.put_in_place(options.backlog)
-                self._files.append((sock.path, os.stat(sock.path).st_ino))
             self._servers.append(await _serve(sock, self._made, options))
 
     def _made(self) -> asyncio.Protocol:

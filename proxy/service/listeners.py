@@ -44,13 +44,18 @@ class Opened:
 
 
 class Listeners:
-    """See the module. `given`: sockets opened by others, of which each must find its place."""
+    """See the module. `given`: sockets opened by others, by address; each must find its place.
 
-    def __init__(self, given: Sequence[socket.socket] = (), *, inherited: bool = True) -> None:
+    `drains`: who waits in the queues of these is ours to serve, also when we stop.
+    """
+
+    def __init__(
+        self, given: Mapping[str, socket.socket] | None = None, *, drains: bool = False
+    ) -> None:
         self._open: dict[str, Listener] = {}
         self._places: dict[str, Place] = {}
-        self._given = {describe(sock): sock for sock in given}
-        self._inherited = inherited
+        self.given = dict(given or {})
+        self._drains = drains
 
     def of(self, route: str) -> list[str]:
         """Where a route listens."""
@@ -78,15 +83,16 @@ class Listeners:
         return opened
 
     async def _bound(self, place: Place) -> Listener:
-        sock = self._given.pop(_bound_name(place.address), None)
-        if sock is not None:
-            return Listener([sock], _nobody, inherited=self._inherited)
+        names = [name for name in bound_names(place.address) if name in self.given]
+        if names:
+            socks = [self.given.pop(name) for name in names]
+            return Listener(socks, _nobody, inherited=True, drains=self._drains)
         socks = await open_sockets(str(place.address), place.options)
         return Listener(socks, _nobody)
 
     def unmatched(self) -> list[str]:
         """Sockets we were given that no route listens on."""
-        return sorted(self._given)
+        return sorted(self.given)
 
     async def take(
         self, opened: Opened, places: Sequence[Place], factories: Mapping[str, ProtocolFactory]
@@ -117,9 +123,17 @@ def _nobody() -> asyncio.Protocol:
     raise AssertionError("a listener starts with a factory")
 
 
-def _bound_name(address: ListenAddress) -> str:
-    """As `describe` names a socket that is bound there."""
+_ALIASES = {"*": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}
+
+
+def bound_names(address: ListenAddress) -> list[str]:
+    """As `describe` may name sockets that are bound there."""
     if address.is_unix:
-        return address.path
-    host = {"*": "0.0.0.0", "localhost": "127.0.0.1"}.get(address.host, address.host)
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+        return [address.path]
+    hosts = _ALIASES.get(address.host, (address.host,))
+    return [str(ListenAddress(host, address.port)) for host in hosts]
+
+
+def named(socks: Iterable[socket.socket]) -> dict[str, socket.socket]:
+    """Sockets by the address they are bound to."""
+    return {describe(sock): sock for sock in socks}

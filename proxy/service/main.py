@@ -14,13 +14,16 @@ from proxy.net.allocator import keep_freed_memory
 from proxy.net.listen import ListenOptions, inherited_sockets
 from proxy.observe import log
 from proxy.service.life import Life
-from proxy.service.listeners import Listeners
+from proxy.service.listeners import Listeners, named
 from proxy.service.mistakes import path_only
 from proxy.service.notify import Notifier
+from proxy.service.ports import Ports
 from proxy.service.process import How, Process, configure_log
 from proxy.service.reloading import Reloading
 from proxy.service.routes import unreachable
+from proxy.service.share import worker_count
 from proxy.service.start import Start
+from proxy.service.supervisor import Supervisor
 from proxy.settings.model import Settings
 
 EX_UNAVAILABLE = 69
@@ -42,13 +45,18 @@ async def _serve(settings: Settings, start: Start) -> int:
             events("upstream_missing", level="error", routes=missing)
             return EX_UNAVAILABLE
     sharing = ListenOptions(reuse_port=True, replace=start.replace)
-    given = [sock for socks in inherited_sockets(os.environ).values() for sock in socks]
-    process = Process(events, How(listeners=Listeners(given), sharing=sharing))
-    asyncio.get_running_loop().set_exception_handler(partial(bug, process.events))
-    reloading = Reloading(settings, start.source, process.events)
-    process.reloading = reloading
+    given = named(sock for socks in inherited_sockets(os.environ).values() for sock in socks)
+    served: Process | Supervisor
+    count = worker_count(settings, len(os.sched_getaffinity(0)))
+    if count == 1:
+        served = Process(events, How(listeners=Listeners(given), sharing=sharing))
+        events = served.events
+    else:
+        served = Supervisor(count, Ports(given, sharing), events)
+    asyncio.get_running_loop().set_exception_handler(partial(bug, events))
+    served.reloading = reloading = Reloading(settings, start.source, events)
     place_of = start.source.place if start.source is not None else path_only
-    await Life(process, reloading, Notifier(os.environ)).run(place_of)
+    await Life(served, reloading, Notifier(os.environ)).run(place_of)
     return 0
 
 

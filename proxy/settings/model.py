@@ -36,6 +36,7 @@ from proxy.settings.urls import PostgresUpstream, RedisUpstream
 
 DAY_S = 86_400
 ROUTES_MAX = 64
+WORKERS_MAX = 64
 USERS_MAX = 10_000
 TOKEN_CHARS_MIN = 16
 
@@ -461,9 +462,13 @@ class Log(Section):
 
 
 def _workers(value: object) -> object:
-    if value not in (1, "1") or isinstance(value, bool):
-        raise ValueError("expected 1; several processes sharing the ports do not exist yet")
-    return 1
+    if value == "auto":
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WORKERS_MAX:
+        raise ValueError(f"expected a number of processes, 1 to {WORKERS_MAX}, or auto")
+    return value
 
 
 class Settings(Section):
@@ -475,8 +480,12 @@ class Settings(Section):
     redis: tuple[RedisRoute, ...] = setting((), "Routes to Redis.", max_length=ROUTES_MAX)
     admin: Admin = section(Admin, "The admin port.")
     log: Log = section(Log, "The log.")
-    workers: Annotated[Literal[1], BeforeValidator(_workers)] = setting(
-        1, "Processes sharing the ports. Only 1 exists yet.", reloadable=False
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = setting(
+        1,
+        "Processes sharing the ports, at most as many as the smallest pool has links; limits are "
+        "shared out to them. auto: one for each core. More than one is for more than one core's "
+        "worth of work.",
+        reloadable=False,
     )
     drain_s: Number = setting(
         30, "After SIGTERM, sessions have this long to end, seconds.", ge=0, le=DAY_S

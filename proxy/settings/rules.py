@@ -37,7 +37,18 @@ def problems(settings: Settings) -> list[Problem]:
     found += _duplicate_names(routes)
     found += _overlaps(routes, settings.admin.listen)
     found += _loops(routes)
+    found += _workers(settings)
     return found
+
+
+def _workers(settings: Settings) -> Iterator[Problem]:
+    """Each worker needs a link of its own in every pool, and a place for a client."""
+    for postgres in settings.postgres:
+        least = min(postgres.pool.size, postgres.pool.clients)
+        if settings.workers != "auto" and settings.workers > least:
+            where = f"pool.size and pool.clients of {postgres.name} are shared out to them"
+            yield Problem(("workers",), f"expected at most {least}: {where}")
+            return
 
 
 # ---- one route ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ starts it and mounts listeners on `client_protocol`.
 import asyncio
 import random
 import secrets
+from typing import TYPE_CHECKING, Any
 
 from proxy.core.errors import LimitExceeded
 from proxy.core.events import Events
@@ -33,6 +34,9 @@ from proxy.postgres.runtime.session import Session
 from proxy.postgres.runtime.session_base import SessionBase
 from proxy.postgres.runtime.upstream import Upstream, suits
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
 POOL_IDLE_S = 3600.0  # a pool nobody used for so long, and that has no links, is forgotten
 LOOK_DELAY_S = 0.1  # a session that may have changed unseen is looked at when idle for so long
 
@@ -56,6 +60,8 @@ class PostgresRoute:
         self.sessions: set[Session] = set()
         self.entries: set[Entry] = set()
         self.draining = False  # sessions end at their next boundary
+        # Offers a key that is nobody's here to other processes, where there are any.
+        self.cancel_elsewhere: Callable[[keys.CancelKey], Coroutine[Any, Any, None]] | None = None
         self.refusing: say.Said | None = None  # what new clients are told instead of a welcome
         self._events = events
         self.tasks = TaskSet(self.events)
@@ -298,10 +304,22 @@ class PostgresRoute:
         """
         session = self._keys.get(key)
         if session is None:
-            return None
+            return self._cancel_elsewhere(key)
         self.counters.cancels += 1
         link = session.cancel()
         return None if link is None else self.cancel_on(link)
+
+    def knows(self, key: keys.CancelKey) -> bool:
+        """True if the key is that of a session of this route."""
+        return key in self._keys
+
+    def _cancel_elsewhere(self, key: keys.CancelKey) -> "asyncio.Task[None] | None":
+        if self.cancel_elsewhere is None:
+            return None
+        try:
+            return self.tasks.start(self.cancel_elsewhere(key), "cancel elsewhere")
+        except LimitExceeded:
+            return None
 
     def cancel_on(self, link: Link) -> "asyncio.Task[None] | None":
         """Cancel whatever runs on this link, unless the proxy has too much to do or stops."""

@@ -109,10 +109,11 @@ CASES: list[tuple[str, str]] = [
     ),
     (PG + "    pool: {mode: ▶statement}", "postgres[0].pool.mode: expected session"),
     (
-        PG + "workers: ▶2",
-        "workers: expected 1; several processes sharing the ports do not exist yet",
+        PG + "workers: ▶65",
+        "workers: expected a number of processes, 1 to 64, or auto",
     ),
-    (PG + "workers: ▶true", "workers: expected 1; "),
+    (PG + "workers: ▶true", "workers: expected a number of processes"),
+    (PG + "workers: ▶21", "workers: expected at most 20: pool.size and pool.clients of main"),
     # names, addresses, lists
     (PG + "    name: ▶a b", "postgres[0].name: expected a name: 1 to 63 letters"),
     (PG + "    name: ▶7", "postgres[0].name: expected a name"),
@@ -296,7 +297,7 @@ def test_place_and_words(text: str, message: str) -> None:
 
 def test_all_at_once_in_order() -> None:
     text = (
-        "workers: 3\n"
+        "workers: 0\n"
         "postgres:\n"
         "  - upstream: host=h zork=1\n"
         "    listen: nope\n"
