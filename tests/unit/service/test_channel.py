@@ -32,10 +32,10 @@ async def pair() -> AsyncIterator[Pair]:
 
     ends = socket.socketpair()
     loop = asyncio.get_running_loop()
-    one, two = (
+    one, two = [
         (await loop.create_connection(lambda: Channel(answer, silent, ended.set), sock=end))[1]
         for end in ends
-    )
+    ]
     yield one, two, ended
     await one.stop()
     await two.stop()
