@@ -17,7 +17,6 @@ def test_parts(total: int, count: int) -> None:
 
 
 def settings(**more: object) -> Settings:
-    cache = {"max_bytes": 100, "max_entry_bytes": 90}
     return Settings.model_validate(
         {
             "postgres": [{"upstream": "host=h", "pool": {"size": 20, "connects_per_s": 50}}],
