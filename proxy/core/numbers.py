@@ -1,26 +1,28 @@
-"""Numbers of sessions and of links: each is given once in the life of a process, whatever the
-route, so that an operator can name one of them (KILL_CLIENT, SHOW CLIENTS, the log).
+"""Numbers of sessions and of links: each is given once, whatever the route and whatever the worker,
+so that an operator can name one of them (KILL_CLIENT, SHOW CLIENTS, the log).
 """
 
-from itertools import count
-
-_sessions = count(1)
-_links = count(1)
+PER_WORKER = 10**9
+"""How many numbers each worker has: with more than one, 2000000017 is the 17th of worker 2."""
 
 
-def session_number() -> int:
-    """The next session's."""
-    return next(_sessions)
+class Numbers:
+    """Counts from 1 on, or from where its worker's numbers begin."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def begin(self, worker: int) -> None:
+        """Give the numbers of this worker. Call it before the first one is given."""
+        assert self._last == 0, "numbers have been given"
+        self._last = worker * PER_WORKER
+
+    def __call__(self) -> int:
+        self._last += 1
+        return self._last
 
 
-def link_number() -> int:
-    """The next link's."""
-    return next(_links)
-
-
-def number_every(step: int, first: int) -> None:
-    """Give out first, first + step … from now on: workers that live at a time never share one."""
-    global _sessions, _links
-    assert 0 < first <= step
-    _sessions = count(first, step)
-    _links = count(first, step)
+session_number = Numbers()
+link_number = Numbers()

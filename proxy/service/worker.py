@@ -17,7 +17,6 @@ from typing import Any
 import uvloop
 
 from proxy.core.events import Events
-from proxy.core.numbers import number_every
 from proxy.core.operator import Act, Detail, Outcome
 from proxy.core.report import Report
 from proxy.net.allocator import keep_freed_memory
@@ -115,7 +114,6 @@ class Worker:
     async def _start(self, body: Body) -> Body:
         self._index, self._count = body["index"], body["count"]
         number = self._index + 1
-        number_every(self._count, number)
         self.whole = _settings(body)
         listeners = Listeners(self._given(body["sockets"]), drains=body["drains"])
         sharing = ListenOptions(reuse_port=True, replace=True)
