@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from proxy.settings import pgbouncer_options as options
+from proxy.settings.fields import parse_listen
 from proxy.settings.pgbouncer_ini import Entry, Ini, Place, User, read_pairs, read_users
 from proxy.settings.rules import is_loopback
 from proxy.settings.urls import UrlError, parse_postgres_url
@@ -436,6 +437,9 @@ class _Converter:
             self._ini.mistakes.append(f"{place}: listen_port: expected a port, 1 to 65535")
         hosts = [host.strip() for host in (self._main.text("listen_addr") or "").split(",")]
         hosts = [host for host in hosts if host]
+        if not all(_can_be_listened_on(host) for host in hosts):
+            place = self._main.entries["listen_addr"].place
+            self._ini.mistakes.append(f"{place}: listen_addr: expected *, addresses or host names")
         clear = route.tls.get("mode", "disable") in ("disable", "allow")
         exposed = [host for host in hosts if not is_loopback(host)]
         if exposed and route.method == "passthrough" and clear:
@@ -476,6 +480,14 @@ _PLAIN = "/:,.-_~@+"
 def _route_name(database: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", database).strip("-_.") or "main"
     return name[:NAME_CHARS_MAX]
+
+
+def _can_be_listened_on(host: str) -> bool:
+    try:
+        parse_listen(f"[{host}]:1" if ":" in host else f"{host}:1")
+    except ValueError:
+        return False
+    return True
 
 
 def _same(one: Route, two: Route) -> bool:

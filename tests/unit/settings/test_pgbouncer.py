@@ -363,6 +363,17 @@ def test_ports(port: str) -> None:
     assert told == "pgbouncer.ini:4: listen_port: expected a port, 1 to 65535"
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("listen_addr = 127.0.0.1, h@i", "listen_addr: expected *, addresses or host names"),
+        ("unix_socket_dir = run", "unix_socket_dir: expected an absolute path"),
+    ],
+)
+def test_places_nobody_can_listen_on(line: str, expected: str) -> None:
+    assert mistakes(APP + f"[pgbouncer]\n{line}\n") == [f"pgbouncer.ini:4: {expected}"]
+
+
 def test_connection_strings() -> None:
     def pairs(text: str) -> dict[str, str]:
         read = read_pairs(Entry("app", text, Place("f", 1)))
