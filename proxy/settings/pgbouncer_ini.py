@@ -6,6 +6,7 @@ expected`; no message repeats a value, as any may be a password.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,6 +148,39 @@ def read_pairs(entry: Entry) -> dict[str, Entry]:
         pairs[match[1]] = Entry(match[1], value, entry.place)
         position = match.end()
     return pairs
+
+
+class Options:
+    """A section's entries as texts, numbers and switches; what is no such thing is a mistake."""
+
+    def __init__(self, entries: Mapping[str, Entry], mistakes: list[str]) -> None:
+        self.entries = entries
+        self._mistakes = mistakes
+
+    def text(self, name: str) -> str | None:
+        """Its text; None if it is not given."""
+        entry = self.entries.get(name)
+        return entry.value if entry is not None else None
+
+    def number(self, name: str) -> float | None:
+        """Its number; None if it is not given, or a mistake."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return None
+        if not re.fullmatch(r"\d{1,12}(\.\d{1,9})?", entry.value, re.ASCII):
+            self._mistakes.append(f"{entry.place}: {name}: expected a number, 0 or more")
+            return None
+        return float(entry.value)
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
+        """Its text, if it is one of the choices."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return None
+        if entry.value.lower() not in choices:
+            self._mistakes.append(f"{entry.place}: {name}: expected {', '.join(choices)}")
+            return None
+        return entry.value.lower()
 
 
 # ---- users --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from proxy.settings import pgbouncer_options as options
 from proxy.settings.fields import parse_listen
-from proxy.settings.pgbouncer_ini import Entry, Ini, Place, User, read_pairs, read_users
+from proxy.settings.pgbouncer_ini import Entry, Ini, Options, Place, User, read_pairs, read_users
 from proxy.settings.rules import is_loopback
 from proxy.settings.urls import UrlError, parse_postgres_url
 
@@ -67,39 +67,6 @@ def convert(ini: Ini) -> Imported:
     return made
 
 
-class _Options:
-    """A section's entries as texts, numbers and switches; what is no such thing is a mistake."""
-
-    def __init__(self, entries: Mapping[str, Entry], mistakes: list[str]) -> None:
-        self.entries = entries
-        self._mistakes = mistakes
-
-    def text(self, name: str) -> str | None:
-        """Its text; None if it is not given."""
-        entry = self.entries.get(name)
-        return entry.value if entry is not None else None
-
-    def number(self, name: str) -> float | None:
-        """Its number; None if it is not given, or a mistake."""
-        entry = self.entries.get(name)
-        if entry is None:
-            return None
-        if not re.fullmatch(r"\d{1,12}(\.\d{1,9})?", entry.value, re.ASCII):
-            self._mistakes.append(f"{entry.place}: {name}: expected a number, 0 or more")
-            return None
-        return float(entry.value)
-
-    def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
-        """Its text, if it is one of the choices."""
-        entry = self.entries.get(name)
-        if entry is None:
-            return None
-        if entry.value.lower() not in choices:
-            self._mistakes.append(f"{entry.place}: {name}: expected {', '.join(choices)}")
-            return None
-        return entry.value.lower()
-
-
 AUTH_TYPES = ("md5", "scram-sha-256", "plain", "trust", "any", "cert", "hba", "pam", "ldap")
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 CLIENT_TLS = {"prefer": "allow", "verify-full": "verify-ca"}
@@ -144,7 +111,7 @@ class _Converter:
 
     def __init__(self, ini: Ini) -> None:
         self._ini = ini
-        self._main = _Options(ini.sections["pgbouncer"], ini.mistakes)
+        self._main = Options(ini.sections["pgbouncer"], ini.mistakes)
         self._made = Imported()
         self._users: dict[str, User] | None = None  # None: there is no list to be read
 
@@ -237,7 +204,7 @@ class _Converter:
         where = f"[databases] {entry.name}"
         self._notes_of(where, options.DATABASES, MAPPED_DATABASES, pairs)
         self._pool_mode(pairs.get("pool_mode"), f"{where}: ")
-        own = _Options(pairs, self._ini.mistakes)
+        own = Options(pairs, self._ini.mistakes)
         dbname = own.text("dbname")
         if dbname is not None and dbname != entry.name:
             alias = "any name" if entry.name == "*" else entry.name
@@ -264,7 +231,7 @@ class _Converter:
             number += 1
         self._made.routes.append(route)
 
-    def _upstream(self, own: _Options) -> str:
+    def _upstream(self, own: Options) -> str:
         """The upstream URL, without a password."""
         hosts = (own.text("host") or "").split(",")
         port = own.number("port")
@@ -288,7 +255,7 @@ class _Converter:
         path = f"/{quote(dbname, safe='')}" if dbname else ""
         return f"postgresql://{login}{host}{port_text}{path}{'?' if query else ''}{query}"
 
-    def _parameters(self, own: _Options, *, several: bool) -> list[tuple[str, str]]:
+    def _parameters(self, own: Options, *, several: bool) -> list[tuple[str, str]]:
         found = []
         attrs = own.choice(
             "target_session_attrs", ("any", "read-write", "read-only", "primary", "standby")
@@ -329,7 +296,7 @@ class _Converter:
                 found.append((name, option))
         return found
 
-    def _numbers(self, route: Route, own: _Options) -> None:
+    def _numbers(self, route: Route, own: Options) -> None:
         """Numbers of [pgbouncer], and of the database in their place."""
         given: dict[str, tuple[float, Entry]] = {}
         for name in NUMBERS:
@@ -354,7 +321,7 @@ class _Converter:
 
     # -- logins
 
-    def _login(self, route: Route, own: _Options, entry: Entry) -> None:
+    def _login(self, route: Route, own: Options, entry: Entry) -> None:
         kind = self._main.choice("auth_type", AUTH_TYPES) or "md5"
         looked_up = "auth_user" in own.entries or "auth_user" in self._main.entries
         user, password = own.text("user"), own.text("password")
