@@ -8,7 +8,8 @@ Owns: listening, connections, middleware. Must not know: routes, workers, how a 
 """
 
 import asyncio
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -39,6 +40,8 @@ class AdminOptions:
     token: str = field(default="", repr=False)
     hosts: Sequence[str] = ()
     unix_mode: int = 0o660  # of a Unix socket: whoever may open it may read
+    given: Mapping[str, socket.socket] = field(default_factory=dict)  # opened by systemd
+    replace: bool = False  # share the port with the process that is to be replaced
 
 
 class Admin:
@@ -77,10 +80,16 @@ class Admin:
             shutdown_timeout=STOP_S,
         )
         await self._runner.setup()
-        options = ListenOptions(backlog=CONNECTIONS_MAX, unix_mode=self._options.unix_mode)
+        options = ListenOptions(
+            backlog=CONNECTIONS_MAX,
+            unix_mode=self._options.unix_mode,
+            reuse_port=True,
+            replace=self._options.replace,
+        )
         try:
             for address in self._options.listen:
-                self._listeners.append(await listen(address, self._connection, options))
+                given = self._options.given.get(address, address)
+                self._listeners.append(await listen(given, self._connection, options))
         except BaseException:
             await self.stop()
             raise

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from proxy.core.operator import Act, Operator, Outcome
 from proxy.net.tasks import TaskSet
-from proxy.service.admin import open_admin
+from proxy.service.admin import Door, open_admin
 from proxy.service.mistakes import PlaceOf
 from proxy.service.notify import Notifier
 from proxy.service.operator import Hands
@@ -48,10 +48,13 @@ class Served(Changes, Protocol):
 class Life:
     """One life of what serves. Implements `Hands`."""
 
-    def __init__(self, served: Served, reloading: Reloading, notifier: Notifier) -> None:
+    def __init__(
+        self, served: Served, reloading: Reloading, notifier: Notifier, door: Door
+    ) -> None:
         self._served = served
         self._reloading = reloading
         self._notifier = notifier
+        self._door = door
         self._events = reloading.events
         self._stop, self._now = asyncio.Event(), asyncio.Event()
         self._serving = False
@@ -61,7 +64,7 @@ class Life:
     async def run(self, place_of: PlaceOf) -> None:
         """From the start to the end. Raises ConfigError for what cannot be had."""
         settings = self._reloading.settings
-        admin = await open_admin(settings.admin, self._operator, self._events)
+        admin = await open_admin(settings.admin, self._operator, self._events, self._door)
         try:
             self._on_signals()
             await self._served.start(settings, place_of)

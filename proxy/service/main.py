@@ -13,6 +13,7 @@ from proxy.core.reasons import Reason
 from proxy.net.allocator import keep_freed_memory
 from proxy.net.listen import ListenOptions, inherited_sockets
 from proxy.observe import log
+from proxy.service.admin import Door, taken
 from proxy.service.life import Life
 from proxy.service.listeners import Listeners, named
 from proxy.service.mistakes import path_only
@@ -46,6 +47,7 @@ async def _serve(settings: Settings, start: Start) -> int:
             return EX_UNAVAILABLE
     sharing = ListenOptions(reuse_port=True, replace=start.replace)
     given = named(sock for socks in inherited_sockets(os.environ).values() for sock in socks)
+    door = Door(taken(settings.admin, given), start.replace)
     served: Process | Supervisor
     count = worker_count(settings, len(os.sched_getaffinity(0)))
     if count == 1:
@@ -56,7 +58,7 @@ async def _serve(settings: Settings, start: Start) -> int:
     asyncio.get_running_loop().set_exception_handler(partial(bug, events))
     served.reloading = reloading = Reloading(settings, start.source, events)
     place_of = start.source.place if start.source is not None else path_only
-    await Life(served, reloading, Notifier(os.environ)).run(place_of)
+    await Life(served, reloading, Notifier(os.environ), door).run(place_of)
     return 0
 
 
