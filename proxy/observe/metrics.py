@@ -217,8 +217,8 @@ def _latencies(prefix: str, routes: Sequence[Route]) -> Iterator[Metric]:
 
 _LATENCIES = {
     "wait": "How long sessions (Redis: commands) waited for a link; 0 where one was ready.",
-    "server": "From sending a request until its answer's end. A sample: one request in 16.",
-    "proxy": "What Backstay itself takes for a request. A sample: one in 16 (Redis: 64).",
+    "server": "From sending a request until its answer's end. A sample: one in 32 (Redis: 16).",
+    "proxy": "What Backstay itself takes for a request. A sample: one in 32 (Redis: 64).",
     "outage": "How long the upstream was away, each outage once it is over.",
     "restore": "From the need of a new link after a loss until the session had it.",
     "connect": "Opening a link, login included.",
