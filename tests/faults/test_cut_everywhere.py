@@ -52,6 +52,7 @@ CONSEQUENCES = {
     "26000",  # statements whose PREPARE was told to have failed
     "3B001",  # its savepoints
     "42P01",  # its tables
+    "42704",  # the transaction that its PREPARE TRANSACTION was to leave
 }
 """What the server itself may say behind one of those."""
 
@@ -376,6 +377,13 @@ def _orphan_gone(bench: CutBench, connection: "psycopg.Connection[Any]", what: s
         time.sleep(0.001)
 
 
+def _reset(connection: "psycopg.Connection[Any]", subject: Exchange) -> None:
+    """As it was, also if the last run left a transaction prepared."""
+    for (gid,) in connection.execute("SELECT gid FROM pg_prepared_xacts").fetchall():
+        connection.execute(f"ROLLBACK PREPARED '{gid}'")
+    schema.reset(connection, subject)
+
+
 @pytest.mark.parametrize("subject", EXCHANGES, ids=lambda subject: subject.name)
 def test_cut_everywhere(
     subject: Exchange,
@@ -383,10 +391,10 @@ def test_cut_everywhere(
     corpus_connection: "psycopg.Connection[Any]",
     bench: CutBench,
 ) -> None:
-    schema.reset(corpus_connection, subject)
+    _reset(corpus_connection, subject)
     with PgWire.session(("127.0.0.1", postgres.port), **subject.parameters) as client:
         direct = play(client, subject)
-    schema.reset(corpus_connection, subject)
+    _reset(corpus_connection, subject)
     judge = Judge(subject, direct, schema.effects(corpus_connection, subject))
     begun_s = time.monotonic()
     assert judge.outcome(_one(bench, subject, None), dict(subject.effects)).startswith("right")
@@ -404,7 +412,7 @@ def test_cut_everywhere(
             failures.append(f"{what}: {str(wrong).splitlines()[0]}")
 
     for wound in _wounds(totals, direct, subject):
-        schema.reset(corpus_connection, subject)
+        _reset(corpus_connection, subject)
         TALLY.cuts[f"{wound.direction.name} {wound.cut.name}"] += 1
         try:
             check(str(wound), _one(bench, subject, wound))
@@ -412,7 +420,7 @@ def test_cut_everywhere(
             failures.append(f"{wound}: hangs: {hang}")
     rng = random.Random(subject.name)
     for _ in range(TERMINATES):
-        schema.reset(corpus_connection, subject)
+        _reset(corpus_connection, subject)
         TALLY.cuts["pg_terminate_backend"] += 1
         after_s = rng.uniform(0, lasted_s)
         try:
