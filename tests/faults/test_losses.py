@@ -622,6 +622,17 @@ def test_sqlalchemy_does_not_invalidate(make: Make) -> None:
     engine.dispose()
 
 
+def test_a_function_that_is_done_and_whose_setting_nobody_has_seen(make: Make) -> None:
+    """All but the end of its answer has come: that is delivered; then the session ends."""
+    case = make()
+    answer = case.client.query("select losses_set()")
+    assert case.client.value("show work_mem") == b"7MB"
+    case.cut(Wound(Direction.TO_CLIENT, sum(map(len, answer)) - 2, Cut.FIN))
+    assert case.client.query("select losses_set()") == answer
+    case.client.send(wire.query("show work_mem"))
+    assert case.ended()["C"] == "57P01"
+
+
 # ---- settings by bound values
 
 

@@ -58,6 +58,14 @@ that only runs when it is permitted: the server checks permissions before it run
 ts_stat is the one function of every build that runs a text."""
 
 
+_END_SQL = b"""\
+select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
+ where pid operator(pg_catalog.=) $1 and backend_start::pg_catalog.text operator(pg_catalog.=) $2
+ and usename operator(pg_catalog.=) session_user and wait_event is distinct from 'SyncRep'"""
+
+_INT4, _TEXT = 23, 25
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What a fingerprint must show. Values known only from the client's text are not compared."""
@@ -169,6 +177,27 @@ def _array_item(name: bytes) -> bytes:
 def identity() -> bytes:
     """The identity question, a simple Query. It destroys the unnamed statement of the link."""
     return messages.query(IDENTITY_SQL)
+
+
+def end(pid: int, backend_start: str) -> bytes:
+    """Have the server end the backend behind a dead link, one unit ended by Sync.
+
+    Nobody else's: the process id may have been given to another since, but not with this start, nor
+    on another server. To be asked as the link's own user, with the settings it was opened with (the
+    start is compared as text). One that waits for its synchronous standby is left alone: it would
+    commit without it (reference, section 5.4). Replies: 3 1 2 D* C 3 3 Z; one row if it was there.
+    """
+    return b"".join(
+        (
+            messages.close(b"S", STATEMENT),
+            messages.parse(STATEMENT, _END_SQL, (_INT4, _TEXT)),
+            messages.bind(STATEMENT, STATEMENT, (str(pid).encode(), backend_start.encode())),
+            messages.execute(STATEMENT),
+            messages.close(b"P", STATEMENT),
+            messages.close(b"S", STATEMENT),
+            messages.sync(),
+        )
+    )
 
 
 def read(rows: Sequence[bytes]) -> Fingerprint:

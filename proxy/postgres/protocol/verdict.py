@@ -99,6 +99,15 @@ def judge(units: Sequence[Unit], loss: Loss) -> list[Decision]:
     return decisions
 
 
+def holds_locks(units: Sequence[Unit], loss: Loss) -> bool:
+    """True if the backend may live on in a transaction that nothing owed can have committed.
+
+    Its locks would stand in the way of whoever tries again. It may be ended: it would roll back.
+    """
+    opened = loss.status != IDLE or (bool(units) and _begins(units[0]))
+    return opened and not loss.fatal and not any(_commits(unit) for unit in units)
+
+
 def mark_unsent(units: Iterable[Unit], left_bytes: int) -> None:
     """Certificate NS for what never left this machine.
 

@@ -75,6 +75,8 @@ async def _restore(session: "Session", link: Link) -> None:
     state = session.state
     if state.in_transaction:  # begun again on a link that died before it was taken over
         state.lost_transaction()
+    if session.orphans:
+        await _end_orphans(session, link)
     expected_print = None
     out, readies = b"", 0
     if session.key is not None and state.version:
@@ -94,6 +96,27 @@ async def _restore(session: "Session", link: Link) -> None:
             if difference is not None:
                 raise NotRestorable(difference)
     await reenter.enter_on(session, link)
+
+
+async def _end_orphans(session: "Session", link: Link) -> None:
+    """End the backends of dead links that may hold the locks of a transaction nobody will end.
+
+    The server itself notices a client's end late, or never if the path is silent. Before the
+    session is restored: as its own user, in the settings it was opened with.
+    """
+    orphans, session.orphans = session.orphans, ()
+    if link.pooler:
+        return
+    questions = [fingerprint.end(*orphan) for orphan in orphans]
+    answer = await link.ask(b"".join(questions), len(questions), ASK_S)
+    session.route.events(
+        "orphans_ended",
+        level="debug",
+        session=session.number,
+        upstream=link.address,
+        pids=[pid for pid, _ in orphans],
+        found=len(rows_in(answer)),
+    )
 
 
 def read_print(link: Link, answer: list[Message]) -> Fingerprint:

@@ -60,6 +60,7 @@ class Link:
         "_future",
         "_no_cancels",
         "_readies",
+        "backend_start",
         "cancelled_once",
         "cancels",
         "expires_s",
@@ -107,6 +108,7 @@ class Link:
         self.params: dict[bytes, bytes] = {}
         self.pid = 0
         self.secret = b""
+        self.backend_start: str | None = None  # as the server writes it with these settings
         self.startup: tuple[tuple[bytes, bytes], ...] = ()
         self.in_recovery = False  # as of its login
         self.pooler = False  # what answers is not the backend itself

@@ -11,9 +11,10 @@ from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION
 from proxy.postgres.protocol.fake import fake_reply
 from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
+from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.protocol.statement import Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
-from proxy.postgres.protocol.verdict import Action, Decision, Loss, judge, mark_unsent
+from proxy.postgres.protocol.verdict import Action, Decision, Loss, holds_locks, judge, mark_unsent
 from proxy.postgres.runtime.session_base import Entry, Lost
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from proxy.postgres.runtime.session import Session
 
 
+ORPHANS_MAX = 5  # backends of one session that may live on behind dead links
 SQL_TEXTS_MAX = 10  # of one loss in the log, each up to SQL_BYTES_MAX
 SQL_BYTES_MAX = 1000
 
@@ -48,6 +50,8 @@ def lost(session: "Session", link: "Link") -> None:
         _read_held(unit)
         _resolve(session, unit)
     decisions = judge(units, facts)
+    if link.backend_start is not None and not link.pooler and holds_locks(units, facts):
+        session.orphans = (*session.orphans[-ORPHANS_MAX + 1 :], (link.pid, link.backend_start))
     _report(session, link, units, decisions)
     if mid_message:
         session.abort(Reason.RESULT_INTERRUPTED)
@@ -61,6 +65,8 @@ def lost(session: "Session", link: "Link") -> None:
     expected.missing.update(state.statements)  # what DEALLOCATE dropped may be back
     if facts.status == IDLE and decisions and decisions[0].action is Action.FINISH:
         state.ready(IDLE)  # what it did to the session stays
+        if state.need is not Need.NONE:
+            state.need = Need.NOW  # ... and what its functions did, nobody can look at any more
     session.put_first(_entries(session, units, decisions))
     _check_restorable(session, link)
 

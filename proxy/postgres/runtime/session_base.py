@@ -93,6 +93,7 @@ class SessionBase:
         "lost_at_s",
         "minor",
         "number",
+        "orphans",
         "owed_ready",
         "phase",
         "pool",
@@ -125,6 +126,7 @@ class SessionBase:
         self.key: CancelKey | None = None
         self.lost = Lost.NO
         self.prologue: list[Unit] = []  # of the transaction to be begun again
+        self.orphans: tuple[tuple[int, str], ...] = ()  # pid and start of backends to be ended
         self.doomed = ""  # what cannot be rebuilt: told at the next message
         self.ending = False  # told to end at the next boundary
         self.owed_ready: int | None = None  # the next Sync closes a unit answered already

@@ -366,6 +366,7 @@ class Upstream:
                 link.pooler = True  # it talks like PostgreSQL, but is not
             else:
                 link.in_recovery = identity.in_recovery
+                link.backend_start = identity.backend_start
                 link.pooler = identity.backend_pid != link.pid
         if link.pooler and not self.pooler_seen:
             self.pooler_seen = True
