@@ -372,6 +372,16 @@ def test_a_result_that_broke_off_says_how_many_rows_came(make: Make) -> None:
     assert case.told("select 1") == ("", "I")
 
 
+def test_a_result_of_functions_that_may_write_is_in_doubt(make: Make) -> None:
+    """It is no read that one may call read-only: its first run may be saved."""
+    case = make()
+    case.cut(Wound(Direction.TO_CLIENT, 200_123, Cut.RST))
+    sql = "select losses_write(i), repeat('x', 1000) from generate_series(1, 1000) i"
+    assert case.told(sql) == ("08007", "I")
+    assert len(case.stored()) in (0, 1000)
+    assert case.told("select 1") == ("", "I")
+
+
 def test_copy_out(make: Make) -> None:
     case = make()
     sql = "copy (select i, repeat('x', 1000) from generate_series(1, 2000) i) to stdout"

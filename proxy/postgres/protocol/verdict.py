@@ -147,8 +147,14 @@ def _outside(unit: Unit, loss: Loss, queued: bool) -> Decision:
 def _unproven(unit: Unit, kind: Class, loss: Loss) -> Decision:
     """It was sent, and nothing says how it ended."""
     if kind is Class.READ:
-        bare = not any(one.wrapper for one in _statements(unit) or ())
-        return _again(unit, kind, loss, Action.RESEND if bare else Action.READ_ONLY)
+        statements = _statements(unit) or ()
+        bare = not any(one.wrapper for one in statements)
+        decision = _again(unit, kind, loss, Action.RESEND if bare else Action.READ_ONLY)
+        if decision.action is Action.MID and any(
+            one.opaque is not Opaque.NONE for one in statements
+        ):
+            return Decision(Action.DOUBT, IDLE, "it calls functions that may write")
+        return decision
     if kind is Class.BEGIN or kind is Class.SETTING:
         if unit.released:
             return Decision(Action.DOUBT, IDLE, "its answer broke off")
