@@ -6,18 +6,20 @@
 # With a file: mount it as /etc/backstay/backstay.yaml (read-only is fine); then the file says where to listen.
 
 ARG PYTHON=3.13
+ARG DEBIAN=bookworm
 
-FROM python:${PYTHON}-slim AS build
+# The full image has the C compiler that turns the data path into machine code (setup.py).
+FROM python:${PYTHON}-${DEBIAN} AS build
 WORKDIR /src
 # Only what the wheel is made of, so that a change of the tests or docs builds nothing again.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY proxy ./proxy
 # The environment gets no pip of its own: nothing installs anything at run time. Bytecode is compiled
 # here, once, because the root file system may be read-only later.
 RUN python -m venv --without-pip /opt/backstay \
-    && pip --python /opt/backstay/bin/python install --no-cache-dir --disable-pip-version-check --compile .
+    && BACKSTAY_COMPILE=1 pip --python /opt/backstay/bin/python install --no-cache-dir --disable-pip-version-check --compile .
 
-FROM python:${PYTHON}-slim
+FROM python:${PYTHON}-slim-${DEBIAN}
 LABEL org.opencontainers.image.title="backstay" \
       org.opencontainers.image.description="Connection-resilience proxy for PostgreSQL and Redis" \
       org.opencontainers.image.licenses="Apache-2.0"

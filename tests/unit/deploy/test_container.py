@@ -1,6 +1,7 @@
 """The Dockerfile, read as Docker reads it, and its steps done by hand: there is no engine here."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
+
+from proxy.settings.load import from_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 INSTRUCTIONS = {
@@ -65,8 +69,9 @@ def test_the_instructions_exist() -> None:
 
 def test_two_stages_on_a_pinned_base() -> None:
     stages = [rest for name, rest in instructions() if name == "FROM"]
-    assert stages == ["python:${PYTHON}-slim AS build", "python:${PYTHON}-slim"]
-    assert instructions()[0] == ("ARG", "PYTHON=3.13")
+    assert stages == ["python:${PYTHON}-${DEBIAN} AS build", "python:${PYTHON}-slim-${DEBIAN}"]
+    # One Debian for both: what is compiled in the one must find its libraries in the other.
+    assert instructions()[:2] == [("ARG", "PYTHON=3.13"), ("ARG", "DEBIAN=bookworm")]
 
 
 def test_not_root_and_checked() -> None:
@@ -159,8 +164,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (context / inside).write_bytes(path.read_bytes())
     # What pip does once it has the backend: offline, the one of this environment serves.
     code = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
+    # Not compiled, as that takes minutes; `make test-compiled` does it.
+    env = {**os.environ, "BACKSTAY_COMPILE": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=context, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=context,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return context / "dist" / done.stdout.splitlines()[-1]
@@ -207,10 +219,27 @@ def test_the_installed_command_checks_the_shipped_settings(wheel: Path, tmp_path
     assert list(work.iterdir()) == []
 
 
+def test_compose_gives_applications_what_backstay_has() -> None:
+    services = yaml.safe_load((ROOT / "config" / "compose.yaml").read_text())["services"]
+    ours, application = services["backstay"], services["application"]
+    assert (ROOT / "config" / ours["build"] / "Dockerfile").exists()
+    given = dict(re.findall(r"(\w+)=(\S+)", only("ENV")))
+    settings = from_environment({**ours["environment"], **given})
+    (postgres,), (redis,) = settings.postgres, settings.redis
+    urls = application["environment"]
+    user, password = postgres.upstream.user, postgres.upstream.password
+    dbname = postgres.upstream.dbname
+    port = postgres.listen[0].port
+    assert urls["DATABASE_URL"] == f"postgresql://{user}:{password}@backstay:{port}/{dbname}"
+    place = f"backstay:{redis.listen[0].port}/{redis.upstream.db}"
+    assert urls["REDIS_URL"] == f"redis://:{redis.upstream.password}@{place}"
+    assert int(ours["stop_grace_period"].removesuffix("s")) > settings.drain_s
+    assert ours["read_only"] is True
+    assert ours["ports"] == ["127.0.0.1:9127:9127"]
+
+
 def test_without_a_file_a_container_listens_to_others() -> None:
     """Loopback in a container is nobody."""
-    from proxy.settings.load import from_environment
-
     given = dict(re.findall(r"(\w+)=(\S+)", only("ENV")))
     env = {"BACKSTAY_POSTGRES_UPSTREAM": "postgresql://app:secret@db:5432/app", **given}
     settings = from_environment(env)

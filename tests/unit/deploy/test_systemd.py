@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings.load import load_file
+from proxy.settings.load import from_environment, load_file
+from proxy.settings.model import Settings
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 EXPOSURE_MAX = 1.2  # of 10; the rest is the network, and an executable outside an image of its own
@@ -66,8 +67,6 @@ def test_the_exposure_is_low() -> None:
 
 def test_systemd_waits_longer_than_the_drain() -> None:
     """Else SIGKILL ends sessions in the middle of work."""
-    from proxy.settings.model import Settings
-
     drain_s = Settings.model_fields["drain_s"].default
     assert values("backstay.service", "TimeoutStopSec") == [str(drain_s + 10)]
     assert values("backstay.service", "RestartPreventExitStatus") == ["78"]
@@ -88,8 +87,6 @@ def test_the_settings_of_the_unit_use_its_credentials(tmp_path: Path) -> None:
 
 
 def test_the_socket_holds_the_default_ports(tmp_path: Path) -> None:
-    from proxy.settings.load import from_environment
-
     settings = from_environment(
         {"BACKSTAY_POSTGRES_UPSTREAM": "postgresql://h/d", "BACKSTAY_REDIS_UPSTREAM": "redis://r"}
     )
