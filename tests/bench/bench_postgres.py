@@ -24,20 +24,22 @@ CLIENTS = 16
 class Contestants:
     """Both proxies in front of one server, plain or over TLS upstream."""
 
-    def __init__(self, server: PostgresServer, folder: Path, sslmode: str) -> None:
+    def __init__(self, port: int, folder: Path, sslmode: str, pool_size: int = 50) -> None:
         self.ports = {"backstay": free_port(), "pgbouncer": free_port()}
         folder.chmod(0o755)
         (folder / "backstay.yaml").write_text(
             "postgres:\n"
             f"  - listen: 127.0.0.1:{self.ports['backstay']}\n"
-            f"    upstream: postgresql://postgres@127.0.0.1:{server.port}/app?sslmode={sslmode}\n"
-            "    auth: {method: trust}\n    pool: {size: 50}\nlog: {level: warning}\n"
+            f"    upstream: postgresql://postgres@127.0.0.1:{port}/app?sslmode={sslmode}\n"
+            f"    auth: {{method: trust}}\n    pool: {{size: {pool_size}}}\n"
+            "log: {level: warning}\n"
             "admin: {listen: []}\n"
         )
         (folder / "pgbouncer.ini").write_text(
-            f"[databases]\napp = host=127.0.0.1 port={server.port} user=postgres\n[pgbouncer]\n"
+            f"[databases]\napp = host=127.0.0.1 port={port} user=postgres\n[pgbouncer]\n"
             f"listen_addr=127.0.0.1\nlisten_port={self.ports['pgbouncer']}\nauth_type=any\n"
-            f"pool_mode=session\ndefault_pool_size=50\nserver_tls_sslmode={sslmode}\n"
+            f"pool_mode=session\ndefault_pool_size={pool_size}\nmax_client_conn=1000\n"
+            f"server_tls_sslmode={sslmode}\n"
             "unix_socket_dir=\nlogfile=/dev/null\n"
         )
         log = (folder / "log").open("w")
@@ -120,7 +122,7 @@ def _compare(
     server: PostgresServer, folder: Path, sslmode: str, script: Path, size: tuple[int, int]
 ) -> None:
     rounds, seconds = size
-    contestants = Contestants(server, folder, sslmode)
+    contestants = Contestants(server.port, folder, sslmode)
     tls = sslmode != "disable"
     suffix = ", TLS upstream" if tls else ""
     words = ("-c", str(CLIENTS))

@@ -4,6 +4,7 @@ Figures are CPU time of the proxy process per unit of work, measured side by sid
 because wall-clock numbers of a shared machine lie. Nothing here decides whether a test passes.
 """
 
+import json
 import os
 import shutil
 import statistics
@@ -40,6 +41,13 @@ class Series:
             f"{self.work:44} {statistics.median(mine):9.1f} {statistics.median(yard):9.1f}"
             f" {ratio:6.2f}x   required {self.required:.2f}x"
         )
+
+
+def save(path: Path | None, found: object) -> None:
+    """Figures for tools, if a file was asked for."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def measured(pid: int, work: Callable[[], int]) -> float:
