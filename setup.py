@@ -14,7 +14,8 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 PROTOCOL = """
-    framing units whole expected joined quick classify statement lessons session_state prepared
+    framing units whole expected joined quick classify statement lessons prepared
+    state_effects session_state
 """
 RUNTIME = "session_base session_send session link"
 MODULES = [
