@@ -18,9 +18,15 @@ PROTOCOL = """
     state_effects session_state
 """
 RUNTIME = "session_base session_send session link"
+REDIS_PROTOCOL = "framing quick reader sieve store lease traffic flights barriers partitions"
+REDIS_RUNTIME = (
+    "upstream link exclusive tracking lane hold batch stream client runs reads mute guard partition"
+)
 MODULES = [
     *(f"proxy/postgres/protocol/{name}.py" for name in PROTOCOL.split()),
     *(f"proxy/postgres/runtime/{name}.py" for name in RUNTIME.split()),
+    *(f"proxy/redis/protocol/{name}.py" for name in REDIS_PROTOCOL.split()),
+    *(f"proxy/redis/runtime/{name}.py" for name in REDIS_RUNTIME.split()),
 ]
 TOLD = os.environ.get("BACKSTAY_COMPILE", "auto")
 

@@ -91,7 +91,7 @@ class World:
             max_bytes=16 << 10,
         )
         self.partitions = Partitions(options, self.rng.random)
-        self.partitions.make_cache = self.make_cache  # type: ignore[assignment]
+        self.partitions.make_cache = self.make_cache
         self.cache = self.partitions.partition(b"default", 0)
         self.tracking: Link | None = None
         self.data: dict[int, DataLink] = {}

@@ -16,6 +16,8 @@ from typing import Final
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 
+COMPILED = not __file__.endswith(".py")  # by mypyc; the whole data path then is
+
 INLINE_BYTES_MAX: Final = 64 * 1024
 ARGS_MAX: Final = 2**31 - 1
 BULK_BYTES_MAX: Final = 512 * 1024 * 1024

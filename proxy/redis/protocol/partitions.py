@@ -37,6 +37,7 @@ class Partitions:
 
     def __init__(self, options: CacheOptions, chance: Callable[[], float]) -> None:
         self.options = options
+        self.make_cache: Callable[[Route], Cache] = Cache  # tests: without one of the rules
         self.budget = Budget(options.max_bytes)
         self.insight = Insight()
         self.barriers = Barriers()
@@ -46,8 +47,6 @@ class Partitions:
         self._past_hits = self._past_negative_hits = 0  # of partitions that are gone
         self._caches: dict[tuple[Hashable, int], Cache] = {}
         self._by_database: dict[int, list[Cache]] = {}
-
-    make_cache = Cache  # tests put a cache without one of the rules here
 
     def partition(self, user: Hashable, database: int) -> Cache:
         """The cache of this user (any identity of theirs) and database, made at first use."""

@@ -14,8 +14,7 @@ from proxy.redis.protocol.commands import EFFECTS, ONE_KEY
 
 ARGUMENTS_MAX: Final = 8  # a head with more is scanned: they would be too many
 HEADS_MAX: Final = 4096  # about 250 commands, in capitals or not, with up to 8 arguments
-LENGTH_DIGITS_MAX: Final = 8
-_LENGTHS: Final = {b"%d" % length: length for length in range(1000)}
+LENGTH_MAX: Final = 1_000_000  # chunks are smaller
 
 Heads = dict[bytes, tuple[int, int]]  # head to (arguments behind the name, route)
 
@@ -23,8 +22,10 @@ Heads = dict[bytes, tuple[int, int]]  # head to (arguments behind the name, rout
 def learn(heads: Heads, buf: bytes, mark: list[int], route: int) -> None:
     """Takes in the head of a scanned command (its quadruple of CommandScanner), of kind DATA."""
     start, name_start, name_end, _ = mark
+    if name_start < 0 or len(heads) >= HEADS_MAX:
+        return
     head = buf[start : name_end + 3]
-    if name_start < 0 or head in heads or head[-1:] != b"$" or len(heads) >= HEADS_MAX:
+    if head in heads or head[-1:] != b"$":
         return
     name = buf[name_start:name_end]
     left = int(head[1 : head.find(b"\r")]) - 1
@@ -41,37 +42,51 @@ def count(buf: bytes, heads: Heads, refused: int, keys: list[bytes] | None) -> i
     size = len(buf)
     pos = commands = 0
     while pos < size:
-        end = buf.find(b"\n$", pos + 8) + 2
-        head = heads.get(buf[pos:end])
+        if pos + 17 > size:  # no command with an argument is shorter
+            return 0
+        letters = buf[pos + 5] - 48
+        end = pos + 11 + letters
+        if buf[pos + 6] != 13:  # `*2\r\n$3\r` has a name of up to nine letters
+            end += letters * 9 + buf[pos + 6] - 47
+        head = heads.get(buf[pos:end]) if end > pos else None
         if head is None:
             return 0
         left, route = head
         if route & refused:
             return 0
-        pos = end
         while True:
-            end = buf.find(b"\r", pos, pos + LENGTH_DIGITS_MAX)
-            if end < 0:
+            begin, length = _length(buf, end, size)
+            if begin == 0:
                 return 0
-            length = _LENGTHS.get(buf[pos:end], -1)
-            if length < 0:
-                length = _long(buf[pos:end])
-                if length < 0:
-                    return 0
             if keys is not None and route & ONE_KEY:
-                keys.append(buf[end + 2 : end + 2 + length])
+                keys.append(buf[begin : begin + length])
                 route = 0
-            pos = end + length + 4
+            pos = begin + length + 2
             left -= 1
-            if not left:
+            if left == 0:
                 break
             if pos >= size or buf[pos] != 36:
                 return 0
-            pos += 1
+            end = pos + 1
         commands += 1
     return commands if pos == size else 0
 
 
-def _long(text: bytes) -> int:
-    """A canonical number of four to seven digits; -1 if it is none."""
-    return int(text) if text.isdigit() and text[0] != 48 else -1
+def _length(buf: bytes, pos: int, size: int) -> tuple[int, int]:
+    """(where the argument begins, its length) of the length at `pos`; (0, 0) if it is odd."""
+    if pos + 3 > size:
+        return 0, 0
+    length = buf[pos] - 48
+    if length < 0 or length > 9:
+        return 0, 0
+    pos += 1
+    digit = buf[pos]
+    if digit != 13 and length == 0:
+        return 0, 0
+    while digit != 13:
+        pos += 1
+        if digit < 48 or digit > 57 or length > LENGTH_MAX or pos >= size:
+            return 0, 0
+        length = length * 10 + digit - 48
+        digit = buf[pos]
+    return pos + 2, length

@@ -69,11 +69,14 @@ class Reader:
         if now_s >= self._lease.fresh_until_s:
             return 0
         entries, me = self._entries, self.id
-        position, size = 0, len(chunk)
+        position, size, length = 0, len(chunk), 0
         while position < size:
-            cut = chunk.find(b"\r\n*", position) + 2
-            piece = chunk[position:cut] if cut > 1 else chunk[position:]
-            entry = entries.get(piece)
+            # Requests of a pipeline are often as long as the one before.
+            entry = entries.get(chunk[position : position + length]) if length else None
+            if entry is None:
+                cut = chunk.find(b"\r\n*", position) + 2
+                length = (cut if cut > 1 else size) - position
+                entry = entries.get(chunk[position : position + length])
             if entry is None or now_s >= entry.deadline_s:
                 break
             entry.hits += 1
@@ -84,7 +87,7 @@ class Reader:
                 entry.repeats += 1
             entry.read_s = now_s
             replies.append(entry.reply)
-            position += len(piece)
+            position += length
         return position
 
     def read(

@@ -16,6 +16,7 @@ from proxy.core.reasons import Reason
 from proxy.core.report import Latency
 from proxy.net.dial import DialOptions, connect
 from proxy.net.gate import Gate
+from proxy.net.stream import as_asyncio
 from proxy.net.tasks import TaskSet
 from proxy.net.tls import PumpOptions, TlsPump
 from proxy.redis.protocol import say
@@ -119,9 +120,9 @@ class RedisRoute:
     def _new_client(self) -> asyncio.Protocol:
         context = self.options.client_tls
         client = ClientConnection(self)
-        return (
-            client if context is None else TlsPump(client, PumpOptions(context, server_side=True))
-        )
+        if context is None:
+            return as_asyncio(client)
+        return TlsPump(client, PumpOptions(context, server_side=True))
 
     async def stop(self, drain_s: float) -> None:
         """Lets clients finish what is in flight, for at most `drain_s`, and ends everything."""

@@ -3,8 +3,7 @@
 The base of `client.py`. Owns buffers, pauses and the transport; knows nothing of lanes or sessions.
 """
 
-import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.reasons import Reason
 from proxy.redis.protocol.framing import EMPTY, INLINE, CommandScanner
@@ -12,12 +11,15 @@ from proxy.redis.protocol.inline import split_inline
 from proxy.redis.protocol.values import encode_command, split_args
 from proxy.redis.runtime.options import Limits
 
+if TYPE_CHECKING:
+    import asyncio
+
 WRITE_HIGH_BYTES: Final = 1024 * 1024
 READ_AHEAD_BYTES_MAX: Final = 256 * 1024  # read from a client while it has to wait
 
 
-class ClientStream(asyncio.Protocol):
-    """Bytes of one client, both ways.
+class ClientStream:
+    """Bytes of one client, both ways. An asyncio.Protocol in all but name (see `net.stream`).
 
     `marks` are the scanned commands of `buf` (see CommandScanner), `at` the first of them that has
     not been dealt with; `chunks` is what has been read behind `buf` and not been looked at.

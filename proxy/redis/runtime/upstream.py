@@ -25,8 +25,11 @@ WRITE_HIGH_BYTES = 1024 * 1024
 READ_BYTES_MAX = 8 * 1024 * 1024  # last words read from a dying link
 
 
-class UpstreamLink(asyncio.Protocol):
-    """A link; `transport` is set while it is connected. Subclasses take over `frames_received`."""
+class UpstreamLink:
+    """A link; `transport` is set while it is connected. Subclasses take over `frames_received`.
+
+    An asyncio.Protocol in all but name (see `net.stream`).
+    """
 
     def __init__(self, identity: LinkIdentity) -> None:
         self.number = link_number()

@@ -3,6 +3,7 @@
 import pytest
 
 from proxy.redis.protocol.actions import CacheOptions
+from proxy.redis.protocol.framing import COMPILED
 from proxy.redis.runtime.runs import shared_run
 from tests.integration.redis.conftest import MakeRoute
 from tests.integration.redis.wire import command
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.servers
 SET_HIDDEN = "redis.call('set', ARGV[1], ARGV[2]) return 'ok'"
 
 
+@pytest.mark.skipif(COMPILED, reason="looks into a compiled module")
 async def test_a_script_ends_its_run(
     make_route: MakeRoute, redis: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

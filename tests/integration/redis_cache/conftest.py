@@ -59,7 +59,7 @@ async def make_cached() -> AsyncIterator[MakeCached]:
         route = RedisRoute(settings, record)
         if mutant is not None:
             assert route.caches is not None
-            route.caches.make_cache = mutant  # type: ignore[assignment]
+            route.caches.make_cache = mutant
         await route.start()
         listener = await listen("127.0.0.1:0", route.client_protocol(), ListenOptions())
         made.append(Cached(route, listener, cutter, reports))

@@ -40,7 +40,7 @@ class Driver:
         self.server = server
         self.login = login
         self.partitions = Partitions(options or CacheOptions(), lambda: 0.5)
-        self.partitions.make_cache = cache  # type: ignore[assignment]
+        self.partitions.make_cache = cache
         self.cache = self.partitions.partition(login[0], 0)
         self.data = {2: self._connect(2), 3: self._connect(3)}
         self.readers = {resp: self.partitions.reader(self.cache, resp) for resp in (2, 3)}
