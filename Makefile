@@ -29,7 +29,7 @@ help:
 	@echo "make check     static checks, unit and property tests (under 90 s)"
 	@echo "make compiled  build the data path as machine code into .venv/compiled (make bench measures it)"
 	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy"
-	@echo "make campaign  the fault tests alone: cuts, restarts, outages, the ledger of writes"
+	@echo "make campaign  a seeded fault campaign (SEED=... SECONDS=...), then the fault tests"
 	@echo "make picture   the dashboard's pictures in docs/, from a running demo"
 	@echo "make clean     remove .venv and caches"
 
@@ -70,6 +70,7 @@ bench: $(COMPILED)/.made $(VENV)/.servers
 	$(BENCH_ARGS); done
 
 campaign: $(VENV)/.dev $(VENV)/.servers
+	@$(PY) -m tests.campaign "$(SEED)" "$(SECONDS)"
 	@$(PYTEST) tests/faults $(CAMPAIGN_ARGS)
 
 # Needs Chromium, as the dashboard's tests do.
