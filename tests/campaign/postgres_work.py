@@ -179,15 +179,10 @@ class IdleSession:
             self._books.statements["idle session's check"] += 3
 
     def _execute(self) -> Any:
-        """SQL's EXECUTE. A cut "after byte n" may strike it in flight, and then it is no longer
-        idle: the proxy does not run it again, but says 08007. Counted, then asked again."""
-        while True:
-            try:
-                return self._session.execute(f"execute body_of({self._number})").fetchone()
-            except psycopg.OperationalError as error:
-                if error.sqlstate != "08007" or self._session.closed:
-                    raise
-                self._books.refused("08007, EXECUTE in flight in a check")
+        """SQL's EXECUTE in a simple Query, which runs again as what it executes. Left to itself,
+        psycopg goes over to the extended protocol, where it does not (ARCHITECTURE, limits)."""
+        text = f"execute body_of({self._number})"
+        return self._session.execute(text, prepare=False).fetchone()
 
     def close(self) -> None:
         self._session.close()

@@ -55,12 +55,13 @@ class Result:
             **{f"fault: {name}": self.faults.get(name, 0) for name in DECK},
             "replayed by certificate RO": counts["replayed_read_only"],
             "sent again by certificate FT": counts["resent_fatal"],
+            "sent again by certificate NS": counts["resent_unsent"],
             "08007": codes["08007"],
             "40001": codes["40001"],
             "UPSTREAMLOST": codes["UPSTREAMLOST"],
-            "a session waited for the server": self.postgres["latency"]["outage"]["count"],
+            "an outage of PostgreSQL": self.postgres["latency"]["outage"]["count"],
             "a read answered from the cache": self.redis["cache"]["hits"],
-            "an idle session restored": self.books.checks,
+            "a session restored": counts["restores"],
         }
         return [name for name, times in sometimes.items() if not times]
 
