@@ -16,6 +16,7 @@ import pytest
 
 from proxy.demo.certificates import TlsFiles
 from proxy.demo.servers import PostgresServer
+from proxy.postgres.runtime.session_send import QUEUE_BYTES_MAX
 from tests import wire
 from tests.fix_backstay import Backstay
 from tests.integration.postgres.fake import (
@@ -109,6 +110,33 @@ def test_a_client_that_writes_and_never_reads(proxied: Make, postgres: PostgresS
         assert other.value("select 1") == b"1"
         whole = sent // (len(request) // 100)
         assert whole > 100
+
+
+def test_a_client_that_waits_and_never_stops_writing(
+    proxied: Make, postgres: PostgresServer
+) -> None:
+    """What waits is bounded: beyond it the client is not read from, and all is answered later."""
+    proxy = proxied(postgres)
+    request = wire.query(f"select '{'x' * 100_000}'")
+    with proxy.wire() as session:
+        proxy.call(lambda: proxy.cutter.refuse())
+        proxy.cut()
+        proxy.until("link_lost")
+        session.sock.settimeout(1.0)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 64 * MIB:
+                sent += session.sock.send(request[sent % len(request) :])
+        assert sent < 64 * MIB, "it was read from for ever"
+        (ours,) = proxy.route.sessions
+        waiting = sum(len(part) for entry in ours._queue for part in entry.parts)
+        assert waiting <= QUEUE_BYTES_MAX + 2 * len(request) + 256 * 1024  # and one chunk
+        whole = sent // len(request)
+        assert whole > 8
+        session.sock.settimeout(20.0)
+        proxy.call(lambda: proxy.cutter.accept())
+        for _ in range(whole):
+            assert len(wire.rows(session.until_ready())[0][0] or b"") == 100_000
 
 
 def test_a_client_that_waits_and_writes(proxied: Make, postgres: PostgresServer) -> None:

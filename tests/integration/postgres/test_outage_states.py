@@ -4,12 +4,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from proxy.demo.servers import ROLE_PASSWORDS, PostgresServer, Stop
+from proxy.postgres.protocol.restore import Restoration, restoration
+from proxy.postgres.protocol.session_state import SessionState
+from proxy.postgres.runtime import attach
 from tests import wire
 from tests.integration.postgres.fake import (
     FakePostgres,
@@ -352,6 +356,40 @@ def test_a_setting_that_is_refused_now(
     with proxy.wire("app_trust") as session:
         session.query("set role lent")
         server.sql("revoke lent from app_trust")
+        proxy.cut()
+        proxy.until("link_lost")
+        session.send(wire.query("select 1"))
+        end = session.until_closed()
+        assert wire.sqlstate(end) == "57P01"
+        assert "cannot be rebuilt" in wire.error_fields(end[-1])["M"]
+    assert proxy.named("session_ended")[-1]["reason"] == "restore_failed"
+
+
+@pytest.mark.parametrize(
+    ("statement", "looked_at"),
+    [
+        ("set app.tenant to '7'", False),
+        ("listen news", False),
+        ("prepare p as select 1", False),
+        ("set search_path to a_schema", True),  # the server has to have shown it once
+    ],
+)
+def test_a_restore_that_leaves_something_out(
+    proxied: Make, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch,
+    statement: str, looked_at: bool,
+) -> None:  # fmt: skip
+    """The fingerprint proves a restore: a session that is not what it was goes no further."""
+    proxy = proxied(postgres, setting={"resilience": {"listen_loss": "notice"}})
+    with proxy.wire() as session:
+        session.query(statement)
+        if looked_at:
+            session.query("do $$ begin perform 1; end $$")
+            session.query("select 1")
+
+        def forgetful(state: SessionState) -> Restoration:
+            return replace(restoration(state), messages=b"", readies=0)
+
+        monkeypatch.setattr(attach, "restoration", forgetful)
         proxy.cut()
         proxy.until("link_lost")
         session.send(wire.query("select 1"))

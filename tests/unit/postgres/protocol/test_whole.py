@@ -72,6 +72,7 @@ def test_a_chunk_that_is_one_plain_batch(data: bytes) -> None:
     [
         b("", "unknown", b"1") + e() + SYNC,
         b("s", "portal", b"1") + e("portal") + SYNC,
+        b("other", "xs", b"1") + e() + SYNC,  # a portal whose name ends like a statement
         b("s", "", b"1") + e("portal") + SYNC,
         b("s", "", b"1") + m.message(b"E", b"\0\0\0\0\5") + SYNC,  # five rows of it
         b("s", "", b"1") + SYNC,
