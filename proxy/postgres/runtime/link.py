@@ -264,8 +264,11 @@ class Link:
         """The server's answer to messages of the proxy: every message up to the last Ready.
 
         Errors of the server are in the answer. ParameterStatus is taken note of. The link must be
-        IDLE or freshly opened. Raises UpstreamUnavailable when it is lost or does not answer.
+        IDLE or freshly opened. Raises UpstreamUnavailable when it is lost or does not answer; also
+        if it was lost before, as it may be between an answer and whoever awaits it.
         """
+        if self.phase is Phase.CLOSED:
+            raise UpstreamUnavailable(self.epitaph(), self.reason or Reason.UPSTREAM_EOF)
         assert self._future is None, "one question at a time"
         self.become(Phase.ASKING)
         self._future = asyncio.get_running_loop().create_future()

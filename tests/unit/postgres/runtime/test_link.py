@@ -1,9 +1,11 @@
-"""A link whose transport has closed and whose connection_lost has not come yet."""
+"""A link whose end comes at an awkward moment."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from proxy.core.errors import UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.postgres.runtime.link import Link
 
@@ -40,3 +42,40 @@ def test_a_link_may_be_closed_behind_its_transport(link: Link) -> None:
     link.close(Reason.SHUTDOWN)
     assert link.closed
     assert link.reason is Reason.SHUTDOWN
+
+
+class Open:
+    """A transport that takes everything."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def abort(self) -> None:
+        pass
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+async def test_a_link_that_dies_between_two_questions_is_lost_not_a_bug() -> None:
+    link = Link()
+    link.connection_made(Open())  # type: ignore[arg-type]
+
+    async def two_questions() -> None:
+        await link.ask(b"S\0\0\0\4", 1, 5.0)
+        await link.ask(b"S\0\0\0\4", 1, 5.0)
+
+    def answer_and_end() -> None:  # in the same turn
+        link.data_received(b"Z\0\0\0\5I")
+        link.connection_lost(ConnectionResetError())
+
+    asyncio.get_running_loop().call_soon(answer_and_end)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await two_questions()
+    assert caught.value.reason is Reason.UPSTREAM_RESET
