@@ -51,11 +51,16 @@ class Backstay:
         return self._child.pid
 
     def start(self) -> Self:
-        """Write the file, start, wait until every TCP listener answers."""
+        """Write the file, start, wait until every TCP listener of every worker answers."""
         self.file.write_text(yaml.safe_dump(self.config, allow_unicode=True))
         self._child.start()
-        self._child.wait_ready(lambda: all(map(_answers, self._ports())))
+        self._child.wait_ready(lambda: self._all_serve() and all(map(_answers, self._ports())))
         return self
+
+    def _all_serve(self) -> bool:
+        # Before the last one does, all connections come to the first: enough to fill its pool.
+        workers = self.config.get("workers", 1)
+        return workers == 1 or len(self.logged("worker_started", "worker")) >= workers
 
     def stop(self) -> None:
         """SIGTERM and wait; a proxy that had died before fails the test with its log."""

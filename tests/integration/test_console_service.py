@@ -157,7 +157,12 @@ def test_shutdown(proxy: Backstay) -> None:
 
 def test_one_console_for_all_workers(make_backstay: MakeBackstay, postgres: PostgresServer) -> None:
     upstream = f"postgresql://postgres@127.0.0.1:{postgres.port}/app"
-    route = {"name": "main", "upstream": upstream, "auth": {"method": "trust"}}
+    route = {
+        "name": "main",
+        "upstream": upstream,
+        "auth": {"method": "trust"},
+        "pool": {"size": 80},  # however unevenly the kernel spreads the clients
+    }
     proxy = make_backstay(postgres=[route], workers=2)
     clients = []
     with Console(proxy, "postgres", "any") as console:
