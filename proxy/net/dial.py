@@ -25,6 +25,7 @@ from typing import TypeVar
 from proxy.core.errors import ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.net.keepalive import Keepalive, tune
+from proxy.net.owner import disown
 from proxy.net.stream import StreamProtocol, as_asyncio
 from proxy.net.tls import HandshakeTimeout, PumpOptions, TlsPump, TruncatedStream
 
@@ -176,8 +177,9 @@ async def _give_to_loop(
             transport, _ = await loop.create_connection(made, sock=sock)
         return transport, protocol
     except OSError as error:
-        sock.close()
         raise _lost(error) from error
+    finally:
+        disown(sock)
 
 
 async def _resolve(address: Address) -> list[_Target]:
