@@ -20,6 +20,7 @@ from proxy.core.errors import ConfigError, ProxyError
 from proxy.core.events import Events
 from proxy.core.operator import Act, Detail, Outcome
 from proxy.core.report import Report, WorkerReport, merged
+from proxy.net.owner import disown
 from proxy.net.tasks import TaskSet
 from proxy.service.channel import Body, Channel
 from proxy.service.mistakes import PlaceOf, path_only
@@ -152,7 +153,10 @@ class Supervisor:
             child.channel = Channel(self._asked_by(child), self._events, lambda: None)
             return child.channel
 
-        await loop.create_connection(make, sock=ours)
+        try:
+            await loop.create_connection(make, sock=ours)
+        finally:
+            disown(ours)
         async with asyncio.timeout(START_S):
             body = {
                 "index": child.number - 1,
