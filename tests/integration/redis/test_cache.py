@@ -108,7 +108,8 @@ async def test_writes_of_every_kind_are_seen(make_redis: MakeRedis, make_route: 
         for words in writes:
             await reader.ask("GET", "k")
             await reader.ask("GET", "k")
-            await writer.ask(*words)
+            said = await writer.ask(*words)
+            assert not said.startswith(b"-"), (words, said)
             got = await reader.ask("TYPE", "k"), await reader.ask("EXISTS", "k")
             kind = other.type("k")
             there = other.exists("k")
