@@ -155,11 +155,14 @@ class ExclusiveState:
 
     def received(self, frame: bytes, session: SessionState) -> bool:
         """Takes note of a whole frame; False if it is not for the client."""
-        confirmation = self._confirmation(frame)
-        if confirmation is not None:
-            return self._confirm(*confirmation)
-        if frame[:1] == b">" or (self.subscribed and _is_message(frame)):
-            return True  # something pushed: nobody asked
+        # Since RESP3 what nobody asked for says so itself; before, only its words tell it.
+        resp2 = session.resp == 2
+        if resp2 or frame[:1] == b">":
+            confirmation = self._confirmation(frame)
+            if confirmation is not None:
+                return self._confirm(*confirmation)
+        if frame[:1] == b">" or (resp2 and self.subscribed and _is_message(frame)):
+            return True
         if not self.expected:
             return True
         entry = self.expected.popleft()

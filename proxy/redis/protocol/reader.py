@@ -59,9 +59,10 @@ class Reader:
         entry.read_s = now_s
         return entry.reply
 
-    def run(self, chunk: bytes, now_s: float, replies: list[bytes]) -> int:
-        """As `hit`, for a pipeline: its replies up to the first request that is no hit are added to
-        `replies`. The result is how many bytes of the chunk they answer.
+    def run(self, chunk: bytes, now_s: float, replies: list[bytes], bytes_max: int) -> int:
+        """As `hit`, for a pipeline: its replies up to the first request that is no hit, or until
+        they are more than `bytes_max`, are added to `replies`. The result is how many bytes of the
+        chunk they answer.
 
         Nothing is parsed: a piece that equals a cached request is one, wherever it was cut, as no
         whole command is the beginning of another. So the cuts may be guesses.
@@ -70,7 +71,7 @@ class Reader:
             return 0
         entries, me = self._entries, self.id
         position, size, length = 0, len(chunk), 0
-        while position < size:
+        while position < size and bytes_max >= 0:
             # Requests of a pipeline are often as long as the one before.
             entry = entries.get(chunk[position : position + length]) if length else None
             if entry is None:
@@ -86,7 +87,9 @@ class Reader:
             elif now_s - entry.read_s < REPEAT_WINDOW_S:
                 entry.repeats += 1
             entry.read_s = now_s
-            replies.append(entry.reply)
+            reply = entry.reply
+            replies.append(reply)
+            bytes_max -= len(reply)
             position += length
         return position
 

@@ -17,6 +17,14 @@ class ReplyTaker(Protocol):
     def closed(self) -> bool:
         """The connection is gone: replies are for nobody."""
 
+    @property
+    def whose(self) -> int:
+        """The connection: takers of one connection say the same number. 0: the proxy's own."""
+
+    @property
+    def waits_behind_others(self) -> bool:
+        """Earlier commands of the same connection are unanswered still."""
+
     def deliver(self, data: bytes) -> None:
         """Bytes of one or more replies, or a part of a large one, in order."""
 

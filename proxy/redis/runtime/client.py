@@ -148,8 +148,20 @@ class ClientConnection(ClientStream):
         super().resume_writing()
         if self.exclusive is not None:
             self.exclusive.pause(False)
+        if self._waiting and not self.closed:
+            self.flush()
 
     # -- ReplyTaker ------------------------------------------------------------------------
+
+    @property
+    def whose(self) -> int:
+        """The connection's number."""
+        return self.id
+
+    @property
+    def waits_behind_others(self) -> bool:
+        """Asked by a lane of the batch that has come last."""
+        return self.inflight > 1
 
     def flush(self) -> None:
         """No more bytes in this turn: write them, go on with the next commands."""
@@ -199,6 +211,8 @@ class ClientConnection(ClientStream):
 
     def replaced(self, batch: Batch, batches: list[Batch]) -> None:
         """These stand for the batch from now on."""
+        if self._stalled is batch:
+            self._stalled = batches[-1]
         self.inflight += len(batches) - 1
         self._inflight_bytes += sum(len(new.data) for new in batches) - len(batch.data)
 
@@ -258,7 +272,7 @@ class ClientConnection(ClientStream):
 
     def _go_on(self) -> bool:
         """Deals with the scanned commands. False if one of them waits."""
-        while self.at < len(self.marks) and not self._is_blocked and not self.closed:
+        while self.at < len(self.marks) and not (self._is_blocked or self.closed or self.is_slow):
             if self.exclusive is not None:
                 if not self._exclusive_command():
                     break
@@ -331,7 +345,10 @@ class ClientConnection(ClientStream):
         self._inflight_bytes += len(batch.data)
         if self._inflight_bytes > self.limits.client_inflight_bytes_max:
             self.pause("in flight")
-        lane.submit(batch)
+        if batch.canned is None:
+            lane.submit(batch)
+        else:
+            lane.answer(batch)
 
     def send_guarded(self, lane: "Lane", batch: Batch, guard: Guard | None) -> None:
         """As `send`; the caches hear of the batch's writes."""

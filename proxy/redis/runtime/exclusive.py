@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.redis.runtime.pool import ExclusivePool
 
 _PING = b"*1\r\n$4\r\nPING\r\n"
+_WAITS = (Sort.SUBSCRIPTION, Sort.BLOCKING)
 
 
 class ExclusiveLink(UpstreamLink):
@@ -45,6 +46,11 @@ class ExclusiveLink(UpstreamLink):
     def reply_in_progress(self) -> bool:
         """Part of a reply has arrived."""
         return self._partial_bytes > 0 or self.streaming
+
+    @property
+    def at_boundary(self) -> bool:
+        """Nothing has arrived of which the rest is still to come."""
+        return not (self.reply_in_progress or self.scanner.carry)
 
     def frames_received(self, chunk: bytes, ends: list[int]) -> None:
         owner = self.owner
@@ -107,6 +113,7 @@ class ExclusiveSession:
         self._stream_head = b""
         self._stream_shown = False
         self._queue_guard: Guard | None = None  # of the writes queued since MULTI
+        self._moving: list[Expected] = []  # what waits for another link
 
     @property
     def _options(self) -> RouteOptions:
@@ -171,7 +178,10 @@ class ExclusiveSession:
 
     @property
     def is_blocked(self) -> bool:
-        """A blocking command of the client is on its way."""
+        """A blocking command of the client is on its way, or nothing but the next link is waited
+        for: neither is worth going on for a client that has closed its half."""
+        if self.link is None:
+            return all(entry.sort in _WAITS for entry in self._moving)
         return any(entry.sort is Sort.BLOCKING for entry in self.state.expected)
 
     def forward(self, data: bytes, args: list[bytes], *, blocking: bool = False) -> Expected:
@@ -381,7 +391,7 @@ class ExclusiveSession:
         client = self.client
         while outcome and outcome[0].canned is not None:
             client.deliver(outcome.pop(0).canned or b"")
-        needs_link = any(entry.sort in (Sort.SUBSCRIPTION, Sort.BLOCKING) for entry in outcome)
+        needs_link = any(entry.sort in _WAITS for entry in outcome)
         if self.state.lasts or needs_link:
             client.work(self._move(outcome), "move an exclusive session")
         else:
@@ -398,12 +408,14 @@ class ExclusiveSession:
             batch = Batch(client.mute if entry.muted else client, entry.request, 1)
             batch.canned = entry.canned
             batch.attempts = entry.attempts - 1
-            client.route.resent(entry.canned is None)
+            batch.release, entry.release = entry.release, None
+            if entry.canned is None:
+                client.route.resent(1)
             client.send(client.lane, batch)
 
     async def _move(self, outcome: list[Expected]) -> None:
         """Goes over to another link: at once, or for subscribers whenever there is one."""
-        client = self.client
+        client, self._moving = self.client, outcome
         started_s = self._loop.time()
         while not client.closed:
             try:
@@ -414,11 +426,18 @@ class ExclusiveSession:
                     self._give_up(outcome, str(error))
                     return
             except ProxyError:
+                self._drop(outcome)
                 client.close_for(Reason.LOGIN_REFUSED)
                 return
         else:
+            self._drop(outcome)
+            return
+        if client.closed:
+            self._drop(outcome)
+            client.route.pool.give_back(link)
             return
         self._attach(link)
+        self._moving = []
         client.route.restored("exclusive", self._loop.time() - started_s, len(outcome), 0)
         link.write(restore(self.state, client.session))
         if self.state.subscribed:
@@ -438,6 +457,11 @@ class ExclusiveSession:
         if entry.canned is None:
             self.client.route.resent(1)
             link.write(entry.request)
+
+    def _drop(self, outcome: list[Expected]) -> None:
+        """Nobody is left whom it could be told."""
+        for entry in outcome:
+            entry.let_go()
 
     def _give_up(self, outcome: list[Expected], why: str) -> None:
         client = self.client

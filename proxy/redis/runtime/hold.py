@@ -81,12 +81,12 @@ class HoldQueue:
         spoken: list[Batch] = []
         waiting: set[int] = set()
         for batch in self._batches:
-            if batch.canned is not None and id(batch.taker) not in waiting:
+            if batch.canned is not None and batch.taker.whose not in waiting:
                 self.commands -= batch.left
                 self.bytes -= len(batch.data)
                 spoken.append(batch)
             else:
-                waiting.add(id(batch.taker))
+                waiting.add(batch.taker.whose)
                 kept.append(batch)
         self._batches = kept
         return spoken

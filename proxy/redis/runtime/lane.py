@@ -33,6 +33,8 @@ class _Nobody:
     """Takes the replies to the proxy's own pings."""
 
     closed = False
+    whose = 0
+    waits_behind_others = False
 
     def deliver(self, data: bytes) -> None: ...
     def finished(self, batch: Batch) -> None: ...
@@ -71,7 +73,7 @@ class Lane:
         self._dialling: asyncio.Task[None] | None = None
         self._ready: list[asyncio.Future[Greeting]] = []
         self._backoff = route.options.backoff()
-        self._retiring: set[DataLink] = set()
+        self._refused_batches: list[Batch] = []  # told at the end of the turn
         self._replica_until_s = 0.0
         self.heard_s = 0.0  # the last reply, as of the last sweep
         self._used_s = 0.0
@@ -103,17 +105,31 @@ class Lane:
             return
         if link is None:
             if self.queue.is_full:
-                batch.canned = None
-                self.route.counters.hold_refused += batch.left
-                self._answer_down(
-                    batch, "the hold queue is full; try again later", Reason.HOLD_FULL
-                )
+                self._refuse(batch)
                 return
             batch.due_s = self._loop.time() + self.options.hold_s
         self.queue.append(batch)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        self.wake()
+
+    def answer(self, batch: Batch) -> None:
+        """Takes a canned batch: a reply of the proxy's own, said when its turn comes."""
+        assert batch.canned is not None
+        batch.due_s = NEVER_S if self.link is not None else self._loop.time() + self.options.hold_s
+        self.queue.append(batch)
+        self.wake()
+
+    def _refuse(self, batch: Batch) -> None:
+        """The hold queue is full. Never told at once: the caller is in the middle of its work, and
+        what the same connection has in the queue is answered first.
+        """
+        self.route.counters.hold_refused += batch.left
+        self._count_down(batch, Reason.HOLD_FULL)
+        batch.canned = say.upstream_down("the hold queue is full; try again later") * batch.left
+        if batch.taker.waits_behind_others:
+            self.answer(batch)
+        else:
+            self._refused_batches.append(batch)
+            self.wake()
 
     def wake(self) -> None:
         """There may be room now for what is queued."""
@@ -123,6 +139,9 @@ class Lane:
 
     def _flush(self) -> None:
         self._scheduled = False
+        refused, self._refused_batches = self._refused_batches, []
+        for batch in refused:
+            answer_down(batch, "")
         link = self.link
         if link is None:
             self._dial()
@@ -217,14 +236,17 @@ class Lane:
         self._told.clear()
 
     def _answer_down(self, batch: Batch, why: str, reason: Reason) -> None:
-        """The batch was not executed: told, and counted unless it was told by then."""
+        """The batch was not executed: told, and counted unless that was done by then."""
         if batch.canned is None and batch.taker is not NOBODY:
-            self._told.add(id(batch.taker))
-            self.route.answered(reason, say.DOWN, batch.left)
+            self._count_down(batch, reason)
             if batch.due_s != NEVER_S:
                 waited_s = self._loop.time() - batch.due_s + self.options.hold_s
                 self.route.latency.wait.observe(max(0.0, waited_s))
         answer_down(batch, why)
+
+    def _count_down(self, batch: Batch, reason: Reason) -> None:
+        self._told.add(batch.taker.whose)
+        self.route.answered(reason, say.DOWN, batch.left)
 
     def _refused(self, error: ProxyError) -> None:
         """The upstream does not let us in; waiting does not help. Tell everybody who waits."""
@@ -276,18 +298,17 @@ class Lane:
 
     def link_lost(self, link: DataLink, unsent_bytes: int) -> None:
         """Settles everything that was on the link, and sees to the next one."""
-        self._retiring.discard(link)
         self.queue.put_back(link.take_back())
-        if link is self.link:
-            self.link = None
-        elif link.given_bytes == 0 or not link.inflight:
+        if link is not self.link:
+            for batch in link.inflight:  # of a lane that was closed; else it owes nothing
+                batch.let_go()
             return
+        self.link = None
         now_s = self._loop.time()
         self.why_away = link.lost_text
-        if self._lost_s is None and self.link is None:
+        if self._lost_s is None:
             self._lost_s = now_s
-        clients = self.clients if self.link is None else 0  # of an old one nobody misses anything
-        self.route.link_lost(self.label, link, len(link.inflight), clients=clients)
+        self.route.link_lost(self.label, link, len(link.inflight), clients=self.clients)
         replacements = self._settle(link, unsent_bytes)
         due_s = now_s + self.options.hold_s
         for batch in replacements:
@@ -297,7 +318,7 @@ class Lane:
         self._speak()
         if self._needed:
             self._dial()
-        elif self.link is None:
+        else:
             self._lost_s = None
             self.route.lane_over(self.label)
 
@@ -315,6 +336,9 @@ class Lane:
             if batch is head and link.streaming:
                 batch.let_go()
                 taker.close_for(Reason.RESULT_INTERRUPTED)
+                if not taker.closed:  # it drops what it is told
+                    taker.finished(batch)
+                    self._loop.call_soon(taker.flush)
                 continue
             if batch.canned is not None:
                 replacements.append(batch)
@@ -325,9 +349,9 @@ class Lane:
                 self.options.replay is Replay.READS,
             )  # fmt: skip
             pieces, may_have_run = settle(
-                lost, self.route.table, link.lost_text, wrote.get(id(taker), False)
+                lost, self.route.table, link.lost_text, wrote.get(taker.whose, False)
             )
-            wrote[id(taker)] = may_have_run
+            wrote[taker.whose] = may_have_run
             replacements += reversed(self._replace(batch, pieces))
         replacements.reverse()
         return replacements
@@ -342,7 +366,7 @@ class Lane:
             if piece.canned is None:
                 self.route.resent(piece.count)
             else:
-                self._told.add(id(batch.taker))
+                self._told.add(batch.taker.whose)
                 self.route.counters.unknown += piece.count
                 self.route.answered(Reason.OUTCOME_UNKNOWN, say.LOST, piece.count)
         batches[-1].release, batch.release = batch.release, None
@@ -388,16 +412,14 @@ class Lane:
         if batch.attempts > 1 or now_s < self._replica_until_s:
             self._replica_until_s = now_s + ROLE_PAUSE_S
             return False
-        link, self.link = self.link, None
-        if link is not None:
-            self.queue.put_back(link.take_back())
-            self.queue.set_due(now_s + self.options.hold_s)
-            self._retiring.add(link)
+        if self.link is not None and self.link.stale is None:
+            # Not before it owes nothing: others' replies are on their way on it.
+            self.link.stale = Reason.UPSTREAM_READ_ONLY
+            self.leave_link()
             self.route.events(
                 "redis_role_changed", level="warning", route=self.options.name, lane=self.label,
                 reason=Reason.UPSTREAM_READ_ONLY,
             )  # fmt: skip
-        self._dial()
         return True
 
     # -- the sweep ---------------------------------------------------------------------------
@@ -406,12 +428,9 @@ class Lane:
         """Once every tenth of a second: deadlines, pings, idle ends."""
         waits = self.link is None and not self.route.gate.is_shut
         for batch in self.queue.expired(now_s) if waits else ():
-            self.route.counters.not_executed += batch.left
+            self.route.counters.not_executed += batch.left if batch.canned is None else 0
             why = f"{self.why_away}; waited {self.options.hold_s:g} s for a link"
             self._answer_down(batch, why, Reason.HOLD_TIMEOUT)
-        for retired in [link for link in self._retiring if not link.inflight]:
-            self._retiring.discard(retired)
-            retired.close()
         if self.link is not None:
             self._sweep_link(self.link, now_s)
         self._leave_if_stale()
@@ -444,9 +463,8 @@ class Lane:
         if self._dialling is not None:
             self._dialling.cancel()
         link, self.link = self.link, None
-        for one in (link, *self._retiring):
-            if one is not None:
-                one.close()
+        if link is not None:
+            link.close()
 
 
 _SUSPECT = frozenset((b"LOADING", b"MASTERDOWN", b"TRYAGAIN", b"CLUSTERDOWN", b"READONLY"))

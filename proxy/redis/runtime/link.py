@@ -161,6 +161,8 @@ class DataLink(UpstreamLink):
                     self._sampled = None if self._sampled is batch else self._sampled
                     self.inflight_commands -= batch.left
                     self.inflight_bytes -= len(batch.data)
+                    if self._canned:
+                        self._emit_canned()
                     continue
             self._hand_out(frame, [len(frame)])
         return start

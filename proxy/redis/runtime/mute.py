@@ -19,6 +19,14 @@ class Mute:
     def closed(self) -> bool:
         return self._client.closed
 
+    @property
+    def whose(self) -> int:
+        return self._client.whose
+
+    @property
+    def waits_behind_others(self) -> bool:
+        return self._client.waits_behind_others
+
     def deliver(self, data: bytes) -> None:
         """Dropped, and counted: nobody else will ever hear of it, not even of an error."""
         self._client.route.counters.muted += 1
@@ -34,7 +42,7 @@ class Mute:
         self._client.flush()
 
     def close_for(self, reason: Reason) -> None:
-        """Half of a reply that nobody reads harms nobody."""
+        """Half of a reply that nobody reads harms nobody: the connection stays."""
 
     def replaced(self, batch: Batch, batches: list[Batch]) -> None:
         self._client.replaced(batch, batches)

@@ -68,6 +68,11 @@ class ExclusivePool:
 
     def take_parked(self, identity: LinkIdentity) -> ExclusiveLink | None:
         """A link that is ready now, or None. Another is made ready when it was the last."""
+        if self._waiting:
+            return None  # these were here first
+        return self._pop_parked(identity)
+
+    def _pop_parked(self, identity: LinkIdentity) -> ExclusiveLink | None:
         parked = self._parked.get(identity, [])
         while parked:
             link, _ = parked.pop()
@@ -97,16 +102,34 @@ class ExclusivePool:
             self._replenishing.discard(identity)
 
     async def _take_once(self, identity: LinkIdentity) -> ExclusiveLink:
-        link = self.take_parked(identity)
-        if link is not None:
-            return link
-        while self.total >= self._options.limits.exclusive_links_max:
-            if self._close_one_parked():
-                break
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(room)
-            await room
-        return await self._open(identity)
+        while True:
+            link = self._pop_parked(identity)
+            if link is not None:
+                return link
+            room = self.total < self._options.limits.exclusive_links_max
+            if room or self._close_one_parked():
+                return await self._open(identity)
+            await self._something_free()
+
+    async def _something_free(self) -> None:
+        """Waits for a link that is parked, or for a place for another one: first come first served
+        (its place in the queue is lost to who finds it taken again).
+        """
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(free)
+        try:
+            await free
+        except asyncio.CancelledError:
+            if not free.cancelled():
+                self._wake_one()  # woken and timed out at once: the next shall have it
+            raise
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            free = self._waiting.popleft()
+            if not free.done():
+                free.set_result(None)
+                return
 
     def _close_one_parked(self) -> bool:
         """Makes room at the cost of a link parked for somebody else."""
@@ -173,7 +196,9 @@ class ExclusivePool:
         link.owner = None
         parked = self._parked.setdefault(link.identity, [])
         full = len(parked) >= self._options.limits.exclusive_idle_max and not self._waiting
-        if not link.is_open or full or self._route.stopping or link.stale is not None:
+        unwanted = full or self._route.stopping or link.stale is not None
+        # The rest of a message for the last owner would be the beginning of the next one's reply.
+        if unwanted or not link.is_open or not link.at_boundary:
             link.close()
             return
         try:
@@ -195,15 +220,12 @@ class ExclusivePool:
             return
         now_s = asyncio.get_running_loop().time()
         self._parked.setdefault(link.identity, []).append((link, now_s))
+        self._wake_one()
 
     def forgotten(self) -> None:
         """A link is gone; somebody may be waiting for its place."""
         self.total -= 1
-        while self._waiting:
-            room = self._waiting.popleft()
-            if not room.done():
-                room.set_result(None)
-                return
+        self._wake_one()
 
     def sweep(self, now_s: float) -> None:
         """Closes links parked for too long, and those that do not answer a ping."""
@@ -216,13 +238,19 @@ class ExclusivePool:
                     link.close()
                 elif now_s - link.checked_s > self._options.ping_s and link.checked_s:
                     link.checked_s = now_s
-                    self._route.tasks.start(self._check(link), "ping a parked link")
+                    self._look_after(link)
                 else:
                     link.checked_s = link.checked_s or now_s
                     kept.append((link, since_s))
             self._parked[identity] = kept
             if not kept:
                 del self._parked[identity]
+
+    def _look_after(self, link: ExclusiveLink) -> None:
+        try:
+            self._route.tasks.start(self._check(link), "ping a parked link")
+        except ProxyError:
+            link.close()
 
     async def _check(self, link: ExclusiveLink) -> None:
         """Pings a link taken out of its parking place; back it goes if it answers."""

@@ -56,6 +56,14 @@ class DirectRead:
     def closed(self) -> bool:
         return self._client.closed
 
+    @property
+    def whose(self) -> int:
+        return self._client.whose
+
+    @property
+    def waits_behind_others(self) -> bool:
+        return self._client.waits_behind_others
+
     def deliver(self, data: bytes) -> None:
         reads = self._reads
         if data.startswith(b"-UPSTREAM"):
@@ -94,6 +102,7 @@ class CachedReads:
         self.tracker = tracker
         self.waiting = 0  # reads on the tracking link
         self.closed = False
+        self.unwritten_bytes = 0  # of replies made here, since the last look
         self._to_direct = False  # the next read has been refused by the cache already
 
     @property
@@ -110,6 +119,7 @@ class CachedReads:
         if not self.waiting:
             reply = self.reader.hit(raw, now_s)
             if reply is not None:
+                self.unwritten_bytes += len(reply)
                 client.deliver(reply)
                 return True
             if self.tracker.wait_settled(client):
@@ -120,6 +130,7 @@ class CachedReads:
             return self._bypassed(raw, args)
         action = self.reader.read(raw, args, ReadWait(self, raw), now_s)
         if isinstance(action, Answer):
+            self.unwritten_bytes += len(action.reply)
             client.deliver(action.reply)
             return True
         if isinstance(action, Wait):

@@ -189,8 +189,7 @@ class RedisRoute:
             self.pool.sweep(now_s)
             silent = now_s - self._dialled_s > PROBE_EVERY_S
             if self._away_since_s is not None and silent and not self._probing:
-                self._probing = True
-                self.tasks.start(self._probe(), "probe the upstream")
+                self._begin_probe()
         if self.gate.is_shut and not self.links:
             self.gate.link_gone()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
@@ -312,6 +311,13 @@ class RedisRoute:
                 away_s=round(away_s, 3),
             )  # fmt: skip
 
+    def _begin_probe(self) -> None:
+        try:
+            self.tasks.start(self._probe(), "probe the upstream")
+            self._probing = True
+        except LimitExceeded:
+            pass  # tasks end: at a later sweep
+
     async def _probe(self) -> None:
         """See whether the upstream is back while nobody else asks: it must not count as away for
         ever only because nobody comes while it does."""
@@ -410,6 +416,8 @@ class _CommandLearner:
     """Takes the COMMAND reply that the route asks for by itself."""
 
     closed = False
+    whose = 0
+    waits_behind_others = False
 
     def __init__(self, route: RedisRoute) -> None:
         self._route = route

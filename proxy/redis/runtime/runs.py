@@ -21,6 +21,7 @@ from proxy.redis.protocol.values import first_arg, split_args
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.blocking import is_blocking
 from proxy.redis.runtime.guard import Guard, guard_keys
+from proxy.redis.runtime.stream import WRITE_HIGH_BYTES
 
 if TYPE_CHECKING:
     from proxy.redis.runtime.client import ClientConnection
@@ -40,7 +41,7 @@ def hits(client: "ClientConnection", reader: Reader, chunk: bytes) -> bytes:
         client.write(reply)
         return b""
     replies: list[bytes] = []
-    answered = reader.run(chunk, now_s, replies)
+    answered = reader.run(chunk, now_s, replies, WRITE_HIGH_BYTES)
     if not answered:
         return chunk
     counters.commands += len(replies)
@@ -99,6 +100,12 @@ def read_run(client: "ClientConnection", reads: "CachedReads") -> bool:
             client.at = at
             return False
         at += 4
+        if reads.unwritten_bytes > WRITE_HIGH_BYTES:
+            reads.unwritten_bytes = 0
+            client.write_out()
+            if client.is_slow:  # the rest is answered when it has read this
+                client.at = at
+                return False
     client.at = at
     return True
 

@@ -37,7 +37,7 @@ class ClientStream:
         self._chunk_bytes = 0
         self._out: list[bytes] = []
         self._pauses: set[str] = set()
-        self._slow = False
+        self.is_slow = False  # it has not read what it was sent: no more is made for it
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class ClientStream:
         self._out = []
         if self.transport is not None:
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
-            if self._slow and self.unread_bytes > self.limits.client_output_bytes_max:
+            if self.is_slow and self.unread_bytes > self.limits.client_output_bytes_max:
                 self.close_for(Reason.CLIENT_TOO_SLOW)
 
     @property
@@ -158,11 +158,11 @@ class ClientStream:
     # -- pauses ------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
-        self._slow = True
+        self.is_slow = True
         self.pause("slow reader")
 
     def resume_writing(self) -> None:
-        self._slow = False
+        self.is_slow = False
         self.resume("slow reader")
 
     def pause(self, reason: str) -> None:

@@ -140,6 +140,7 @@ class Tracker:
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
+            self._settle()  # a task that is cancelled before it began says nothing
         if self.link is not None:
             self.link.close()
             self.link_lost(self.link)

@@ -198,11 +198,11 @@ def test_a_pipeline_of_hits_is_answered_up_to_the_first_other_request(kit: Kit) 
     kit.fill("GET l", V2)
     k, other = command("GET", "k"), command("GET", "l")
     replies: list[bytes] = []
-    assert kit.b.run(k + other + k + command("SET", "k", "*"), kit.now_s, replies) == len(
+    assert kit.b.run(k + other + k + command("SET", "k", "*"), kit.now_s, replies, 1 << 20) == len(
         k + other + k
     )
     assert replies == [V1, V2, V1]
-    assert kit.b.run(other[:-1], kit.now_s, replies) == 0
+    assert kit.b.run(other[:-1], kit.now_s, replies, 1 << 20) == 0
     kit.cache.store.fold_all(10)
     report = kit.partitions.report()
     assert (report.hits, report.saved_repeats) == (3, 1)
@@ -211,8 +211,8 @@ def test_a_pipeline_of_hits_is_answered_up_to_the_first_other_request(kit: Kit) 
 def test_a_pipeline_hits_nothing_that_ended_or_is_not_proven(kit: Kit) -> None:
     kit.fill("GET k", V1, ttl=100)
     replies: list[bytes] = []
-    assert kit.a.run(command("GET", "k"), 0.099, replies) == len(command("GET", "k"))
-    assert kit.a.run(command("GET", "k"), 0.1, replies) == 0
+    assert kit.a.run(command("GET", "k"), 0.099, replies, 1 << 20) == len(command("GET", "k"))
+    assert kit.a.run(command("GET", "k"), 0.1, replies, 1 << 20) == 0
     kit.fill("GET l", V2)
-    assert kit.a.run(command("GET", "l"), 0.5, replies) == 0  # the lease is over
+    assert kit.a.run(command("GET", "l"), 0.5, replies, 1 << 20) == 0  # the lease is over
     assert replies == [V1]
