@@ -28,7 +28,7 @@ help:
 	@echo "make test      static checks and every test (about ten minutes)"
 	@echo "make check     static checks, unit and property tests (under 90 s)"
 	@echo "make compiled  build the data path as machine code into .venv/compiled (make bench measures it)"
-	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy"
+	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy (BENCH_ARGS=--quick: 2 minutes)"
 	@echo "make campaign  a seeded fault campaign (SEED=... SECONDS=...), then the fault tests"
 	@echo "make picture   the dashboard's pictures in docs/, from a running demo"
 	@echo "make clean     remove .venv and caches"
@@ -64,10 +64,9 @@ $(COMPILED)/.made: setup.py pyproject.toml $(shell find proxy -name '*.py') | $(
 	--no-build-isolation --target $(COMPILED) .
 	@rm -rf build && touch $@
 
+# BENCH_ARGS: --quick ends in two minutes; --only WORD. The full form writes docs/bench.*.
 bench: $(COMPILED)/.made $(VENV)/.servers
-	@for file in tests/bench/bench_*.py; do name=$$(basename "$$file" .py); \
-	echo "== $$name"; PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED):. $(PY) -m "tests.bench.$$name" \
-	$(BENCH_ARGS); done
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED):. $(PY) -m tests.bench $(BENCH_ARGS)
 
 campaign: $(VENV)/.dev $(VENV)/.servers
 	@$(PY) -m tests.campaign "$(SEED)" "$(SECONDS)"

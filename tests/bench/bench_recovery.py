@@ -1,14 +1,11 @@
 """PostgreSQL: what a cut costs, what a new client costs. Direct, PgBouncer and Backstay in turns.
 
-python -m tests.bench.bench_recovery [rounds] [--json FILE]
-
-    errors per cut      idle sessions whose upstream links are all cut, then one statement each
-    time after a cut    from the cut to the next answer of a session, upstream up (Backstay alone)
-    new client          connect and SELECT 1, wall clock; the server is reached over TLS
-    idle client         memory of the proxy per logged-in client and its link
+errors per cut      idle sessions whose upstream links are all cut, then one statement each
+time after a cut    from the cut to the next answer of a session, upstream up (Backstay alone)
+new client          connect and SELECT 1, wall clock; the server is reached over TLS
+idle client         memory of the proxy per logged-in client and its link
 """
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -22,19 +19,23 @@ import psycopg
 from proxy.demo.certificates import make_tls
 from proxy.demo.cutter import Cut, Target
 from proxy.demo.servers import PostgresOptions, PostgresServer
-from tests.bench.bench_postgres import Contestants
-from tests.bench.yardstick import save
+from tests.bench import figures
+from tests.bench.figures import Row
+from tests.bench.ground import Contestants, Ground
+from tests.bench.yardstick import Budget, percentile, ratio
 from tests.fix_cutter import ThreadCutter
 
 SESSIONS = 16
 IDLE_CLIENTS = 150
 CUTS = (Cut.FIN, Cut.RST)
+WAYS = ("backstay", "pgbouncer", "direct")
+Connection = psycopg.Connection[tuple[object, ...]]
 
 
-class Ways:
+class Cuttable:
     """A server over TLS behind a cutter, and the three ways to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sslmode: str) -> None:
         settings = {"max_connections": "250", "password_encryption": "scram-sha-256"}
         self.server = PostgresServer(
             PostgresOptions(tls=make_tls(folder), settings=settings)
@@ -43,13 +44,12 @@ class Ways:
         self._stack = contextlib.ExitStack()
         target = Target(address=("127.0.0.1", self.server.port))
         self.cutter = self._stack.enter_context(ThreadCutter(target))
-        self.proxies = Contestants(self.cutter.port, folder, "require", 200)
-        self.ports = {"direct": self.cutter.port, **self.proxies.ports}
+        self.proxies = Contestants(Ground(self.cutter.port, sslmode, 200), folder)
 
-    def connect(self, way: str) -> "psycopg.Connection[tuple[object, ...]]":
-        mode = "require" if way == "direct" else "disable"
+    def connect(self, name: str) -> Connection:
+        way = self.proxies.ways[name]
         return psycopg.connect(
-            host="127.0.0.1", port=self.ports[way], user="postgres", dbname="app", sslmode=mode,
+            host="127.0.0.1", port=way.port, user="postgres", dbname="app", sslmode=way.sslmode,
             autocommit=True,
         )  # fmt: skip
 
@@ -63,19 +63,19 @@ class Ways:
 
 
 @contextlib.contextmanager
-def sessions(ways: Ways, way: str, count: int) -> Iterator[list["psycopg.Connection[object]"]]:
+def sessions(ground: Cuttable, way: str, count: int) -> Iterator[list[Connection]]:
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(contextlib.closing(ways.connect(way))) for _ in range(count)]
+        yield [stack.enter_context(contextlib.closing(ground.connect(way))) for _ in range(count)]
 
 
-def errors_per_cut(ways: Ways, way: str, rounds: int) -> float:
+def errors_per_cut(ground: Cuttable, way: str, rounds: int) -> float:
     """Errors the application sees, per link that was cut."""
     errors = total = 0
     for number in range(rounds):
-        with sessions(ways, way, SESSIONS) as clients:
+        with sessions(ground, way, SESSIONS) as clients:
             for client in clients:
                 client.execute("SET search_path TO public")
-            ways.cut(CUTS[number % len(CUTS)])
+            ground.cut(CUTS[number % len(CUTS)])
             for client in clients:
                 total += 1
                 try:
@@ -85,81 +85,94 @@ def errors_per_cut(ways: Ways, way: str, rounds: int) -> float:
     return errors / total
 
 
-def recovery_ms(ways: Ways, rounds: int) -> list[float]:
+def recovery_ms(ground: Cuttable, rounds: int) -> list[float]:
     """From the cut of a session's link to its next answer."""
     times = []
-    with sessions(ways, "backstay", 1) as (client,):
+    with sessions(ground, "backstay", 1) as (client,):
         client.execute("SET search_path TO public")
-        for number in range(rounds * 5):
+        for number in range(rounds):
             client.execute("SELECT 1")
             began_s = time.perf_counter()
-            ways.cut(CUTS[number % len(CUTS)])
+            ground.cut(CUTS[number % len(CUTS)])
             client.execute("SELECT 1")
             times.append((time.perf_counter() - began_s) * 1e3)
     return times
 
 
-def connect_ms(ways: Ways, way: str) -> float:
+def connect_ms(ground: Cuttable, way: str) -> float:
     began_s = time.perf_counter()
-    with contextlib.closing(ways.connect(way)) as client:
+    with contextlib.closing(ground.connect(way)) as client:
         client.execute("SELECT 1")
     return (time.perf_counter() - began_s) * 1e3
 
 
-def idle_bytes(ways: Ways, way: str) -> float:
+def idle_bytes(ground: Cuttable, name: str) -> float:
     """Memory that the proxy's process grows by, per idle client with its link."""
-    statm = Path(f"/proc/{ways.proxies.pid(way)}/statm")
+    statm = Path(f"/proc/{ground.proxies.ways[name].pid}/statm")
 
     def rss_bytes() -> int:
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    with sessions(ways, way, 10):
+    with sessions(ground, name, 10):
         before = rss_bytes()
-        with sessions(ways, way, IDLE_CLIENTS):
+        with sessions(ground, name, IDLE_CLIENTS):
             return (rss_bytes() - before) / IDLE_CLIENTS
 
 
-def measure(ways: Ways, rounds: int) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _latencies(times_ms: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
+    return {
+        way: (percentile(found, 50) * 1e3, percentile(found, 99) * 1e3)
+        for way, found in times_ms.items()
+    }
 
-    def add(work: str, unit: str, required: str, **found: float) -> None:
-        rows.append({"work": work, "unit": unit, "required": required, **found})
-        shown = "  ".join(f"{name} {value:9.2f}" for name, value in found.items())
-        print(f"{work:28} {shown}   {unit}; required {required}", flush=True)
 
-    errors = {way: errors_per_cut(ways, way, rounds) for way in ways.ports}
-    add("errors per cut link", "errors", "backstay 0", **errors)
-    recovery = recovery_ms(ways, rounds)
-    add(
-        "answer after a cut", "ms, median and worst", "50 ms",
-        backstay=statistics.median(recovery), worst=max(recovery),
+def cuts(ground: Cuttable, budget: Budget) -> Iterator[Row]:
+    """What a cut costs, and what a new client does."""
+    rounds = 2 if budget.quick else 4
+    errors = {way: errors_per_cut(ground, way, rounds) for way in WAYS}
+    yield Row(
+        "errors per cut link, idle session", "errors", errors["backstay"],
+        figures.Target(0.0, 0.0), "pgbouncer", errors["pgbouncer"], None,
+        {"direct": errors["direct"]},
     )  # fmt: skip
-    times: dict[str, list[float]] = {way: [] for way in ways.ports}
-    for _ in range(rounds * 20):
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(20 if budget.quick else 100):
         for way, found in times.items():
-            found.append(connect_ms(ways, way))
-    medians = {way: statistics.median(found) for way, found in times.items()}
-    add("new client, warm pool", "ms", "0.3x of direct", **medians)
-    memory = {way: idle_bytes(ways, way) for way in ("backstay", "pgbouncer")}
-    add("idle client and its link", "bytes", "8192", **memory)
-    return rows
+            found.append(connect_ms(ground, way))
+    login_ms = statistics.median(times["direct"])
+    recovery = recovery_ms(ground, 10 if budget.quick else 50)
+    yield Row(
+        "answer after a cut, upstream up", "ms", statistics.median(recovery),
+        figures.Target(50.0, 5.0 + login_ms), "a direct login", login_ms, None, {},
+        _latencies({"backstay": recovery}),
+    )  # fmt: skip
+    yield Row(
+        "new client, warm pool, TLS upstream", "ms", statistics.median(times["backstay"]),
+        figures.Target(0.3, 0.1), "direct", login_ms, ratio(times["backstay"], times["direct"]),
+        {"pgbouncer": statistics.median(times["pgbouncer"])}, _latencies(times),
+    )  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("rounds", nargs="?", type=int, default=4)
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        ways = Ways(folder)
-        try:
-            rows = measure(ways, given.rounds)
-        finally:
-            ways.close()
-    save(given.json, {"rows": rows})
+def memory(ground: Cuttable) -> Row:
+    """Of a client at rest, with its link (session pooling: each has one)."""
+    kept = {way: idle_bytes(ground, way) / 1024 for way in ("backstay", "pgbouncer")}
+    return Row(
+        "idle client and its link, memory", "KiB", kept["backstay"], figures.Target(8.0, 3.0),
+        "pgbouncer", kept["pgbouncer"],
+    )  # fmt: skip
 
 
-if __name__ == "__main__":
-    main()
+def rows(budget: Budget, only: str = "") -> Iterator[Row]:
+    """Each row as it is found. `only`: those whose name has this word."""
+    for sslmode, find in (("require", lambda ground: cuts(ground, budget)),
+                          ("disable", lambda ground: [memory(ground)])):  # fmt: skip
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            folder.chmod(0o755)
+            ground = Cuttable(folder, sslmode)
+            try:
+                for row in find(ground):
+                    if only in row.name:
+                        yield row
+            finally:
+                ground.close()

@@ -1,32 +1,31 @@
-"""Redis: work per CPU second, Backstay beside redis-server itself and HAProxy in TCP mode.
+"""Redis: CPU per operation, Backstay beside redis-server itself and HAProxy in TCP mode.
 
-python -m tests.bench.bench_redis [rounds] [seconds] [--only WORD] [--json FILE]
-
-Every contestant gets the same load from redis-benchmark, in turn, round after round. The figure is
-operations per second of CPU time of the contestant's process: what one core of its own would do.
-Behind a proxy the server works as well; its share is in the JSON as `server_us`.
+Every contestant gets the same load from redis-benchmark, in turn, round after round. The ratio is
+of rates, operations per second of CPU time of the contestant's process: what one core of its own
+would do. Behind a proxy the server works as well; that is not in the figure.
 """
 
-import argparse
-import json
-import socket
+import csv
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.demo.certificates import make_tls
 from proxy.demo.ports import free_port
 from proxy.demo.servers import RedisOptions, RedisServer
-from tests.bench.yardstick import cpu_s, need, output_of
+from tests.bench.figures import Row, Target
+from tests.bench.ground import haproxy_settings
+from tests.bench.yardstick import Budget, await_port, cpu_s, need, output_of, ratio
 
 CLIENTS = 50
 VALUE_BYTES = 32
 KEY = "user:42:profile"
+SECONDS = 0.7  # of a round's, as redis-benchmark needs no time to start
 FIRST_OPERATIONS = 20_000  # warms up, fills the cache, and says how many fit into a round
 
 GET = ("GET", KEY)
@@ -41,7 +40,7 @@ class Work:
     command: tuple[str, ...]
     route: str
     yardstick: str
-    required: float
+    required: float  # of the yardstick's rate
     goal: float
     pipeline: int = 1
     words: tuple[str, ...] = ()
@@ -78,7 +77,7 @@ class Ground:
             "haproxy": self._start(need("haproxy"), "-db", "-f", str(haproxy)),
         }
         for name in (*routes, "haproxy"):
-            _await(self.ports[name])
+            await_port(self.ports[name])
 
     def _start(self, *command: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdout=self._log, stderr=self._log)
@@ -95,12 +94,7 @@ class Ground:
         return "redis:\n" + "".join(rows) + "log: {level: warning}\nadmin: {listen: []}\n"
 
     def _haproxy(self) -> str:
-        return (
-            "global\n  nbthread 1\n  maxconn 1000\n"
-            "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n"
-            f"listen redis\n  bind 127.0.0.1:{self.ports['haproxy']}\n"
-            f"  server one 127.0.0.1:{self.server.port}\n"
-        )
+        return haproxy_settings(self.ports["haproxy"], self.server.port)
 
     def pid(self, contestant: str) -> int:
         """The process whose work counts, for a port's name."""
@@ -120,105 +114,82 @@ class Ground:
         self.server.close()
 
 
-def _await(port: int) -> None:
-    end_s = time.monotonic() + 10
-    while time.monotonic() < end_s:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise SystemExit(f"nothing answers on port {port}")
+@dataclass(frozen=True)
+class Ran:
+    """One run of redis-benchmark: how long it took, and its latencies."""
+
+    seconds: float
+    p50_us: float
+    p99_us: float
 
 
-@dataclass
-class Figures:
-    """Of one contestant at one kind of work, one a round."""
-
-    us: list[float] = field(default_factory=list)
-    server_us: list[float] = field(default_factory=list)
-    wall_per_s: list[float] = field(default_factory=list)
-
-    def medians(self) -> dict[str, float]:
-        return {name: round(statistics.median(all_), 3) for name, all_ in vars(self).items()}
-
-
-def load(ground: Ground, work: Work, contestant: str, operations: int) -> float:
-    """Run the load; its length in seconds."""
+def load(ground: Ground, work: Work, contestant: str, operations: int) -> Ran:
+    """Run the load."""
     tls = ("--tls", "--cacert", str(ground.authority)) if contestant.endswith("tls") else ()
     began_s = time.monotonic()
-    output_of(
+    text = output_of(
         need("redis-benchmark"), "-h", "127.0.0.1", "-p", str(ground.ports[contestant]), "-c",
-        str(CLIENTS), "-n", str(operations), "-P", str(work.pipeline), "-q", *tls, *work.words,
+        str(CLIENTS), "-n", str(operations), "-P", str(work.pipeline), "--csv", *tls, *work.words,
         *work.command,
     )  # fmt: skip
-    return time.monotonic() - began_s
+    took_s = time.monotonic() - began_s
+    lines = [line for line in text.splitlines() if line.startswith('"')]
+    found = next(csv.DictReader(lines))
+    p50_ms, p99_ms = float(found["p50_latency_ms"]), float(found["p99_latency_ms"])
+    return Ran(took_s, p50_ms * 1e3, p99_ms * 1e3)
 
 
-def compare(ground: Ground, work: Work, rounds: int, seconds: float) -> dict[str, Figures]:
+def compare(ground: Ground, work: Work, budget: Budget) -> Row:
     """The same load on both contestants, in turn."""
-    figures = {work.route: Figures(), work.yardstick: Figures()}
+    names = (work.route, work.yardstick)
+    cpu_us: dict[str, list[float]] = {name: [] for name in names}
+    latencies: dict[str, list[Ran]] = {name: [] for name in names}
     operations = {
-        name: int(FIRST_OPERATIONS * seconds / load(ground, work, name, FIRST_OPERATIONS))
-        for name in figures
+        name: int(FIRST_OPERATIONS * budget.seconds * SECONDS / _warm(ground, work, name))
+        for name in names
     }
-    for _ in range(rounds):
-        for name, found in figures.items():
-            own_s, server_s = cpu_s(ground.pid(name)), cpu_s(ground.server.pid)
-            took_s = load(ground, work, name, operations[name])
-            per_operation = 1e6 / operations[name]
-            found.us.append((cpu_s(ground.pid(name)) - own_s) * per_operation)
-            found.server_us.append((cpu_s(ground.server.pid) - server_s) * per_operation)
-            found.wall_per_s.append(operations[name] / took_s)
-    return figures
+    for _ in range(budget.rounds):
+        for name in names:
+            own_s = cpu_s(ground.pid(name))
+            latencies[name].append(load(ground, work, name, operations[name]))
+            used_s = cpu_s(ground.pid(name)) - own_s
+            cpu_us[name].append(used_s * 1e6 / operations[name])
+    ours, theirs = cpu_us[work.route], cpu_us[work.yardstick]
+    return Row(
+        f"Redis: {work.name}", "µs CPU", statistics.median(ours),
+        Target(work.required, work.goal, at_least=True), work.yardstick, statistics.median(theirs),
+        ratio(theirs, ours), {},
+        {
+            "backstay": _medians(latencies[work.route]),
+            work.yardstick: _medians(latencies[work.yardstick]),
+        },
+    )  # fmt: skip
 
 
-def row(work: Work, figures: dict[str, Figures]) -> dict[str, object]:
-    """What came out. `ratio`: our operations per CPU second in units of the yardstick's."""
-    ours, theirs = figures[work.route], figures[work.yardstick]
-    ratio = statistics.median(b / a for a, b in zip(ours.us, theirs.us, strict=True) if a)
-    return {
-        "work": work.name,
-        "yardstick": work.yardstick,
-        "ratio": round(ratio, 3),
-        "required": work.required,
-        "goal": work.goal,
-        "backstay": ours.medians(),
-        "beside": theirs.medians(),
-    }
+def _warm(ground: Ground, work: Work, name: str) -> float:
+    """Fills the cache; how many seconds FIRST_OPERATIONS take."""
+    return load(ground, work, name, FIRST_OPERATIONS).seconds
 
 
-def show(found: dict[str, object], work: Work, figures: dict[str, Figures]) -> None:
-    ours = statistics.median(figures[work.route].us)
-    theirs = statistics.median(figures[work.yardstick].us)
-    print(
-        f"{work.name:28} {ours:8.2f} {theirs:8.2f} {work.yardstick:10} {found['ratio']:6.2f}x"
-        f"   required {work.required:.1f}x, goal {work.goal:.1f}x",
-        flush=True,
+def _medians(runs: list[Ran]) -> tuple[float, float]:
+    """Of the rounds' percentiles."""
+    return (
+        statistics.median(run.p50_us for run in runs),
+        statistics.median(run.p99_us for run in runs),
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("rounds", nargs="?", type=int, default=5)
-    parser.add_argument("seconds", nargs="?", type=float, default=1.5)
-    parser.add_argument("--only", default="", help="rows whose name has this word")
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    given = parser.parse_args()
-    rows = []
+def rows(budget: Budget, only: str = "") -> Iterator[Row]:
+    """Each row as it is found. `only`: those whose name has this word."""
+    chosen = [
+        work for work in ROWS if only in f"Redis: {work.name}" and not (budget.quick and work.words)
+    ]
+    if not chosen:
+        return
     with tempfile.TemporaryDirectory() as name:
         ground = Ground(Path(name))
-        print(f"{'work':28} {'backstay':>8} {'beside':>8} (µs of CPU per operation); rate ratio")
         try:
-            for work in ROWS:
-                if given.only in work.name:
-                    figures = compare(ground, work, given.rounds, given.seconds)
-                    rows.append(row(work, figures))
-                    show(rows[-1], work, figures)
+            for work in chosen:
+                yield compare(ground, work, budget)
         finally:
             ground.close()
-    if given.json is not None:
-        given.json.write_text(json.dumps({"clients": CLIENTS, "rows": rows}, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,53 +1,58 @@
-"""What benchmarks share: CPU time of a process, medians of ratios, a table.
+"""What benchmarks share: CPU time of a process, rounds in turn, programs that must be there.
 
 Figures are CPU time of the proxy process per unit of work, measured side by side in one run,
 because wall-clock numbers of a shared machine lie. Nothing here decides whether a test passes.
 """
 
-import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How long a benchmark may take: rounds, and the seconds of one contestant in one round."""
+
+    rounds: int
+    seconds: float
+    quick: bool = False
+
+
+FULL = Budget(rounds=7, seconds=1.0)
+QUICK = Budget(rounds=1, seconds=1.0, quick=True)
+
+
 def cpu_s(pid: int) -> float:
-    """CPU seconds, user and system, that the process has used."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / TICKS_PER_S
+    """CPU seconds, user and system, that the process's living threads have used.
+
+    The scheduler counts nanoseconds; where it does not (no CONFIG_SCHED_INFO), ticks of 10 ms.
+    """
+    try:
+        tasks = [task / "schedstat" for task in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    except (FileNotFoundError, IndexError):
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / TICKS_PER_S
 
 
-@dataclass
-class Series:
-    """One kind of work: microseconds of CPU per unit, by contestant, one figure a round."""
-
-    work: str
-    required: float
-    rounds: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, name: str, us_per_unit: float) -> None:
-        self.rounds.setdefault(name, []).append(us_per_unit)
-
-    def row(self, ours: str, theirs: str) -> str:
-        """The medians, and the median of the ratios of the same round."""
-        mine, yard = self.rounds[ours], self.rounds[theirs]
-        ratio = statistics.median(a / b for a, b in zip(mine, yard, strict=True) if b)
-        return (
-            f"{self.work:44} {statistics.median(mine):9.1f} {statistics.median(yard):9.1f}"
-            f" {ratio:6.2f}x   required {self.required:.2f}x"
-        )
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest rank: the smallest value that so many percent of them do not exceed."""
+    ordered = sorted(values)
+    rank = max(1, -(-len(ordered) * percent // 100))
+    return ordered[int(rank) - 1]
 
 
-def save(path: Path | None, found: object) -> None:
-    """Figures for tools, if a file was asked for."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=2) + "\n")
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios of the same round: what disturbs one round disturbs both."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True) if b)
 
 
 def measured(pid: int, work: Callable[[], int]) -> float:
@@ -65,7 +70,22 @@ def need(program: str) -> str:
     return found
 
 
-def output_of(*command: str) -> str:
+def output_of(*command: str, **environment: str) -> str:
     """What the command printed, both streams."""
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed: {done.stderr.strip()}")
     return done.stdout + done.stderr
+
+
+def await_port(port: int) -> None:
+    """Returns when something accepts connections there."""
+    end_s = time.monotonic() + 30
+    while time.monotonic() < end_s:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"nothing answers on port {port}")
