@@ -19,7 +19,8 @@ COMPILED_TESTS := tests/unit/postgres tests/property/test_postgres_stream.py \
 	tests/integration/test_twin.py tests/unit/redis tests/property/test_redis_framing.py \
 	tests/integration/redis/test_twin.py tests/integration/redis/test_loss.py \
 	tests/integration/redis/test_cache.py tests/integration/redis/test_opaque.py
-DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy chromium chromium-driver
+DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy chromium chromium-driver \
+	nftables iproute2
 
 .PHONY: help demo test check static compiled test-compiled bench campaign picture servers clean
 

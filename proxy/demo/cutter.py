@@ -49,6 +49,8 @@ class Cutter:
     """Live connections by number, oldest first."""
     on_hop: Callable[[Hop], None] | None = None
     """Called with each accepted connection before its first byte."""
+    on_cut: Callable[[Hop, Cut], None] | None = None
+    """Called with each connection about to be cut."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -144,6 +146,8 @@ class Cutter:
         self.counters[f"cut_{cut.name.lower()}"] += 1
         sizes = (hop.to_client.passed_bytes, hop.to_server.passed_bytes)
         self.history.append(Stroke(hop.number, cut, *sizes))
+        if self.on_cut is not None:
+            self.on_cut(hop, cut)
 
     def hop_opened(self, hop: Hop) -> None:
         """Called by a hop whose client has arrived."""

@@ -1,10 +1,16 @@
-"""`python -m tests.campaign [SEED] [SECONDS]`: a long campaign, its table, and JSON of it."""
+"""`python -m tests.campaign [SEED] [SECONDS] [FOLDER]`: a campaign, its table, and JSON of it.
+
+`short` in the place of SECONDS: each fault of the short form once. FOLDER gets the JSON, and the
+logs of all that ran if a promise was not kept. Runs itself in a network
+namespace of its own where it may, for the faults that only a kernel can make.
+"""
 
 import json
 import random
 import sys
 from pathlib import Path
 
+from tests.campaign import network
 from tests.campaign.stage import Campaign
 from tests.campaign.table import as_json, table
 
@@ -15,18 +21,29 @@ RESULTS = Path(__file__).resolve().parents[2] / "bench-results"
 def main(words: list[str]) -> int:
     """Run one; 0 if every promise was kept and every interesting case was reached."""
     seed = int(words[0]) if words and words[0] else random.SystemRandom().randrange(1_000_000)
-    seconds = float(words[1]) if len(words) > 1 and words[1] else SECONDS
-    print(f"campaign: seed {seed}, {seconds:.0f} s", flush=True)
-    with Campaign(seed, seconds) as campaign:
+    said = words[1] if len(words) > 1 else ""
+    short = said == "short"
+    seconds = 0.0 if short else float(said or SECONDS)
+    folder = Path(words[2]) if len(words) > 2 else RESULTS
+    no_network = network.enter("tests.campaign", [str(seed), said, str(folder)])
+    print(f"campaign: seed {seed}, {'short form' if short else f'{seconds:.0f} s'}", flush=True)
+    if no_network:
+        print(f"without the faults of the network itself: {no_network}", flush=True)
+    folder.mkdir(exist_ok=True)
+    with Campaign(seed, seconds, no_network, short=short) as campaign:
         result = campaign.run()
-    problems = [*result.problems, *(f"never reached: {name}" for name in result.never())]
-    print(table(result))
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"campaign-{seed}.json"
-    file.write_text(json.dumps(as_json(result) | {"problems": problems}, indent=1) + "\n")
-    for problem in problems:
-        print(f"FAILED: {problem}")
-    print(f"{file.relative_to(RESULTS.parent)} written")
+        problems = list(result.problems)
+        if not short:
+            problems += [f"never reached: {name}" for name in result.never()]
+        print(table(result))
+        file = folder / f"campaign-{seed}.json"
+        found = as_json(result) | {"problems": problems, "no_network": no_network}
+        file.write_text(json.dumps(found, indent=1) + "\n")
+        for problem in problems:
+            print(f"FAILED: {problem}")
+        if result.problems:
+            print(*(f"kept: {log}" for log in campaign.keep_logs(folder)), sep="\n")
+    print(f"{file} written")
     return 1 if problems else 0
 
 

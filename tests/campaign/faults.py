@@ -3,16 +3,26 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from proxy.demo.cutter import Cut, Cutter, Direction
-from proxy.demo.servers import PostgresServer, RedisServer, Stop
+from proxy.demo.cutter import Cut, Cutter, Direction, Hop
+from proxy.demo.servers import Stop
+from tests.campaign.kit import Board, Crew
+from tests.campaign.network import Network
+from tests.campaign.pairs import PostgresPair, RedisPair
 from tests.fix_cutter import ThreadCutter
 
 CUTS = (Cut.FIN, Cut.RST, Cut.TLS_ABORT)
 PLAIN_CUTS = (Cut.FIN, Cut.RST)  # the rest of a broken TLS record would be garbage without TLS
 REFUSE_S = 1.0
+BLIP_S = 0.4
+
+# The proxy's keepalive in the campaign: silent links are given up after 2.5 s.
+KEEPALIVE = {"idle_s": 1, "interval_s": 1, "count": 2}
+GIVEN_UP_S = 3.2
 
 # How often each kind lies in the deck: cuts are common, restarts rarer.
 DECK = {
@@ -26,100 +36,218 @@ DECK = {
     "postgres restart immediate": 1,
     "postgres kill -9": 1,
     "postgres refuses for 1 s": 1,
+    "postgres failover, planned": 1,
+    "postgres failover, kill -9": 1,
+    "postgres failover, frozen": 1,
     "redis FIN": 3,
     "redis RST": 3,
+    "redis TLS abort": 2,
     "redis silence, then RST": 1,
     "redis cut after byte n": 4,
     "redis restart": 1,
     "redis kill -9": 1,
     "redis refuses for 1 s": 1,
+    "redis failover": 1,
+    "proxy kill -9": 2,
 }
+# Only in a network namespace of the campaign's own.
+NETWORK_DECK = {
+    "postgres network blip": 1,
+    "postgres network drops, link given up": 1,
+    "postgres sockets killed": 2,
+    "redis network blip": 1,
+    "redis network drops, link given up": 1,
+    "redis sockets killed": 2,
+}
+# The short form: each once.
+SHORT_DECK = (
+    *("postgres FIN", "postgres RST", "postgres TLS abort", "postgres cut after byte n"),
+    *("postgres backends terminated", "postgres restart immediate"),
+    *("postgres failover, kill -9", "redis RST", "redis cut after byte n", "redis kill -9"),
+    *("redis failover", "proxy kill -9"),
+)
+SHORT_NETWORK_DECK = ("postgres network blip", "postgres sockets killed", "redis sockets killed")
 
 
-def deck(rng: random.Random) -> list[str]:
+def deck(rng: random.Random, network: bool = True) -> list[str]:
     """Every fault as often as DECK says, shuffled."""
-    cards = [name for name, times in DECK.items() for _ in range(times)]
+    kinds = DECK | NETWORK_DECK if network else DECK
+    cards = [name for name, times in kinds.items() for _ in range(times)]
     rng.shuffle(cards)
     return cards
 
 
-class Faults:
-    """Strikes at both servers and at the hops in front of them."""
+def short_deck(rng: random.Random, network: bool = True) -> list[str]:
+    """The short form's faults, shuffled."""
+    cards = [*SHORT_DECK, *(SHORT_NETWORK_DECK if network else ())]
+    rng.shuffle(cards)
+    return cards
 
-    def __init__(
-        self,
-        servers: tuple[PostgresServer, RedisServer],
-        hops: tuple[ThreadCutter, ThreadCutter],
-        rng: random.Random,
-    ) -> None:
-        self._postgres, self._redis = servers
-        self._hops = dict(zip(("postgres", "redis"), hops, strict=True))
+
+@dataclass(frozen=True)
+class Way:
+    """A hop on the way of one route to one server."""
+
+    hop: ThreadCutter
+    tls: bool
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        return CUTS if self.tls else PLAIN_CUTS
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is struck. `network` is None where the machine does not let us."""
+
+    postgres: PostgresPair
+    redis: RedisPair
+    ways: dict[str, Sequence[Way]]
+    network: dict[str, Network] | None
+    kill_proxy: Callable[[], None]
+
+
+class Faults:
+    """Strikes at the servers, at the hops in front of them, at the network, at the proxy."""
+
+    def __init__(self, field: Field, crew: Crew, rng: random.Random) -> None:
+        self._field = field
+        self._crew = crew
         self._rng = rng
-        self._redis_cuts = CUTS if servers[1].tls_port else PLAIN_CUTS
         self.done: Counter[str] = Counter()
+        self.sockets_killed = 0
+        self.backends_terminated = 0
+        self._name = ""
+        self._armed: WeakKeyDictionary[Hop, str] = WeakKeyDictionary()
+        for side, ways in field.ways.items():
+            for way in ways:
+                way.hop.cutter.on_cut = lambda hop, _, side=side: self._cutting(hop, side)
 
     @property
     def links_cut(self) -> Counter[str]:
-        """Connections broken by the hops, by kind of cut."""
-        cutters = [hop.cutter for hop in self._hops.values()]
-        return Counter(stroke.cut.name for cutter in cutters for stroke in cutter.history)
+        """Connections broken, by what broke them."""
+        cutters = [way.hop.cutter for ways in self._field.ways.values() for way in ways]
+        found = Counter(stroke.cut.name for cutter in cutters for stroke in cutter.history)
+        found["socket killed"] = self.sockets_killed
+        found["backend terminated"] = self.backends_terminated
+        return +found
 
     def strike(self, name: str) -> None:
         """One fault from begin to end: when it returns, the server can be reached."""
         side, _, kind = name.partition(" ")
-        acts: dict[str, Callable[[ThreadCutter], None]] = {
-            "FIN": lambda hop: self._cut(hop, Cut.FIN),
-            "RST": lambda hop: self._cut(hop, Cut.RST),
-            "TLS abort": lambda hop: self._cut(hop, Cut.TLS_ABORT),
+        self._name = name
+        if side in ("postgres", "redis"):
+            self._board(side).wait_for_all()
+        getattr(self, f"_{side}")(kind)
+        self.done[name] += 1
+
+    def _postgres(self, kind: str) -> None:
+        servers = self._field.postgres
+        acts: dict[str, Callable[[], object]] = {
+            "backends terminated": self._terminate,
+            "restart fast": lambda: servers.restart(Stop.FAST),
+            "restart immediate": lambda: servers.restart(Stop.IMMEDIATE),
+            "kill -9": lambda: servers.restart(Stop.KILL),
+            "failover, planned": lambda: servers.fail_over(Stop.FAST),
+            "failover, kill -9": lambda: servers.fail_over(Stop.KILL),
+            "failover, frozen": lambda: servers.fail_over(None),
+        }
+        self._either("postgres", kind, acts)
+
+    def _redis(self, kind: str) -> None:
+        servers = self._field.redis
+        acts: dict[str, Callable[[], object]] = {
+            "restart": lambda: servers.restart(kill=False),
+            "kill -9": lambda: servers.restart(kill=True),
+            "failover": servers.fail_over,
+        }
+        self._either("redis", kind, acts)
+
+    def _proxy(self, _: str) -> None:
+        self._met("postgres")
+        self._met("redis")
+        self._field.kill_proxy()
+
+    def _either(self, side: str, kind: str, acts: dict[str, Callable[[], object]]) -> None:
+        if kind in acts:
+            self._met(side)
+            acts[kind]()
+        elif "network" in kind or "sockets" in kind:
+            self._break_network(side, kind)
+        else:
+            self._break_hops(side, kind)
+
+    def _break_hops(self, side: str, kind: str) -> None:
+        acts: dict[str, Callable[[list[Way]], None]] = {
+            "FIN": lambda ways: self._cut(ways, Cut.FIN),
+            "RST": lambda ways: self._cut(ways, Cut.RST),
+            "TLS abort": lambda ways: self._cut([w for w in ways if w.tls], Cut.TLS_ABORT),
             "silence, then RST": self._silence,
             "cut after byte n": self._cut_after,
             "refuses for 1 s": self._refuse,
-            "backends terminated": lambda _: self._terminate(),
-            "restart fast": lambda _: self._postgres.restart(Stop.FAST),
-            "restart immediate": lambda _: self._postgres.restart(Stop.IMMEDIATE),
-            "restart": lambda _: self._redis.restart(),
-            "kill -9": lambda _: self._kill(side),
         }
-        acts[kind](self._hops[side])
-        self.done[name] += 1
+        tls = self._rng.choice((True, False, None))  # None: with and without
+        if kind == "TLS abort":
+            tls = True
+        acts[kind]([way for way in self._field.ways[side] if tls in (None, way.tls)])
 
-    def _cut(self, hop: ThreadCutter, cut: Cut) -> None:
+    def _cut(self, ways: list[Way], cut: Cut) -> None:
         share = self._rng.choice((0.5, 1.0))
-        hop.call(lambda cutter: cutter.cut_some((cut,), share))
+        for way in ways:
+            way.hop.call(lambda cutter: cutter.cut_some((cut,), share))
 
-    def _silence(self, hop: ThreadCutter) -> None:
-        hop.call(lambda cutter: cutter.cut_all(Cut.SILENCE))
+    def _silence(self, ways: list[Way]) -> None:
+        for way in ways:
+            way.hop.call(lambda cutter: cutter.cut_all(Cut.SILENCE))
         time.sleep(self._rng.uniform(0.1, 0.6))
-        hop.call(lambda cutter: cutter.cut_all(Cut.RST))
+        for way in ways:
+            way.hop.call(lambda cutter: cutter.cut_all(Cut.RST))
 
-    def _cut_after(self, hop: ThreadCutter) -> None:
+    def _cut_after(self, ways: list[Way]) -> None:
         """Each live connection breaks at some byte to come, one way or the other."""
-        seed = self._rng.random()
-        cuts = self._redis_cuts if hop is self._hops["redis"] else CUTS
+        for way in ways:
+            seed = self._rng.random()
 
-        def arm(cutter: Cutter) -> None:
-            rng = random.Random(seed)
-            for one in list(cutter.hops.values()):
-                direction = rng.choice((Direction.TO_CLIENT, Direction.TO_SERVER))
-                one.cut_after(direction, rng.randrange(1, 3000), rng.choice(cuts))
+            def arm(cutter: Cutter, way: Way = way, seed: float = seed) -> None:
+                rng = random.Random(seed)
+                for one in list(cutter.hops.values()):
+                    direction = rng.choice((Direction.TO_CLIENT, Direction.TO_SERVER))
+                    self._armed[one] = self._name
+                    one.cut_after(direction, rng.randrange(1, 3000), rng.choice(way.cuts))
 
-        hop.call(arm)
+            way.hop.call(arm)
 
-    def _refuse(self, hop: ThreadCutter) -> None:
-        hop.call(lambda cutter: cutter.refuse())
-        hop.call(lambda cutter: cutter.cut_all(Cut.RST))
+    def _refuse(self, ways: list[Way]) -> None:
+        for way in ways:
+            way.hop.call(lambda cutter: cutter.refuse())
+            way.hop.call(lambda cutter: cutter.cut_all(Cut.RST))
         time.sleep(REFUSE_S)
-        hop.call(lambda cutter: cutter.accept())
+        for way in ways:
+            way.hop.call(lambda cutter: cutter.accept())
 
     def _terminate(self) -> None:
         query: Any = (
             "select count(pg_terminate_backend(pid)) from pg_stat_activity"
-            " where usename = 'app_tls'"
+            " where usename in ('app_tls', 'app_scram')"
         )
-        self._postgres.sql(query)
+        self.backends_terminated += self._field.postgres.primary.sql(query)[0][0]
 
-    def _kill(self, side: str) -> None:
-        if side == "postgres":
-            self._postgres.restart(Stop.KILL)
-        else:
-            self._redis.restart(kill=True)
+    def _break_network(self, side: str, kind: str) -> None:
+        assert self._field.network is not None, "not in the deck then"
+        network = self._field.network[side]
+        self._met(side)
+        if kind == "sockets killed":
+            self.sockets_killed += network.kill_sockets()
+            return
+        with network.dropping():
+            time.sleep(BLIP_S if kind == "network blip" else GIVEN_UP_S)
+
+    def _board(self, side: str) -> Board:
+        return self._crew.postgres if side == "postgres" else self._crew.redis
+
+    def _cutting(self, hop: Hop, side: str) -> None:
+        """In the hop's thread, as it is cut: an armed one long after its fault, perhaps."""
+        self._board(side).strike(self._armed.get(hop, self._name))
+
+    def _met(self, side: str) -> None:
+        self._board(side).strike(self._name)

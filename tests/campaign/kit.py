@@ -3,12 +3,65 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from proxy.demo.ledger import Tally
 
 JOIN_S_MAX = 60.0  # above hold_s: whoever waits for an answer gets one by then
+BACK_S_MAX = 30.0  # after a kill the proxy takes connections again by then
+PHASES_S_MAX = 1.0
+
+PROXY_GONE = "connection lost with the proxy"
+"""The client's own doubt: no proxy is there that could say something."""
+
+
+class Phase(StrEnum):
+    """What a session is in the middle of."""
+
+    IDLE = "idle"
+    IN_FLIGHT = "in flight"
+    IN_TRANSACTION = "in a transaction"
+    IN_COPY = "in COPY"
+    IN_PIPELINE = "in a pipeline"
+
+
+class Board:
+    """What each session is doing now, and which fault met whom.
+
+    Written by the workers' threads, read by whoever strikes; a dict's single operations are atomic.
+    """
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self.phases = phases
+        self.met: Counter[tuple[str, Phase]] = Counter()
+        self._doing: dict[int, Phase] = {}
+
+    @contextmanager
+    def doing(self, phase: Phase) -> Iterator[None]:
+        """This thread's session is in `phase`; then it is again in what it was in before."""
+        me = threading.get_ident()
+        before = self._doing.get(me, Phase.IDLE)
+        self._doing[me] = phase
+        try:
+            yield
+        finally:
+            self._doing[me] = before
+
+    def strike(self, fault: str) -> None:
+        """To be called as the fault strikes."""
+        for phase in set(self._doing.copy().values()):
+            self.met[fault, phase] += 1
+
+    def wait_for_all(self) -> None:
+        """Return when there is a session in every phase, or nearly so: it is no promise."""
+        end_s = time.monotonic() + PHASES_S_MAX
+        while time.monotonic() < end_s:
+            if set(self.phases) <= set(self._doing.copy().values()):
+                return
+            time.sleep(0.000_5)
 
 
 @dataclass
@@ -16,6 +69,10 @@ class Books:
     """Everything the workers were told. `lock` guards what several of them write."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    lives: int = 1
+    """Of the proxy: one more as each kill strikes."""
+    back: threading.Event = field(default_factory=threading.Event)
+    """Cleared while the proxy is dead."""
     writes: Tally = field(default_factory=Tally)
     """Unique ids, sent once each."""
     hits_known: Counter[str] = field(default_factory=Counter)
@@ -32,10 +89,13 @@ class Books:
     checks: int = 0
     """Of idle sessions: their state was looked at, after a fault, and was right."""
 
-    def served(self, what: str) -> None:
-        """One statement or command was answered."""
+    def __post_init__(self) -> None:
+        self.back.set()
+
+    def served(self, what: str, number: int = 1) -> None:
+        """Statements or commands were answered."""
         with self.lock:
-            self.statements[what] += 1
+            self.statements[what] += number
 
     def refused(self, code: str) -> None:
         """A worker got one of the errors it may get."""
@@ -54,6 +114,8 @@ class Crew:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.over = threading.Event()
+        self.postgres = Board(tuple(Phase))
+        self.redis = Board((Phase.IDLE, Phase.IN_FLIGHT, Phase.IN_TRANSACTION, Phase.IN_PIPELINE))
         self._threads: list[threading.Thread] = []
 
     def hire(self, name: str, work: Callable[[], None]) -> None:

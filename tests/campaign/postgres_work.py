@@ -4,23 +4,28 @@ import hashlib
 import itertools
 import random
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 from proxy.demo.ledger import Balance, balance
 from proxy.demo.servers import PostgresServer
-from tests.campaign.kit import JOIN_S_MAX, Books, Crew
+from tests.campaign.kit import BACK_S_MAX, JOIN_S_MAX, PROXY_GONE, Books, Crew, Phase
 
 KNOWN_ROWS = 200
 BODY_REPEATS = 16  # 512 bytes a row: all rows are more than the proxy holds back
 IDLE_SESSIONS = 4
-WRITERS = 4
-READERS = 3
+WRITERS = 6
+READERS = 4
 
 NOTHING_SAVED = frozenset(("40001", "25P02", "08006"))
-NAMED = NOTHING_SAVED | {"08007"}
+NAMED = NOTHING_SAVED | {"08007", PROXY_GONE}
 PAUSE_S = 0.002
+THINK_S = (0.0, 0.012)  # of an application within a transaction, a COPY, a pipeline
+
+Connection = psycopg.Connection[Any]
 
 
 def body(number: int) -> str:
@@ -47,29 +52,70 @@ def prepare_server(server: PostgresServer) -> None:
             cursor.execute("grant all on ledger, hits, known to public")
 
 
+class Client:
+    """A connection through the proxy, made again by its owner only after the proxy was killed."""
+
+    def __init__(self, dsn: str, books: Books) -> None:
+        self._dsn, self._books = dsn, books
+        self.open()
+
+    def open(self) -> None:
+        """Connect, if the proxy was killed when it is back."""
+        while True:
+            self._life = self._books.lives  # before `back`: then it is this life's, or a later one
+            self._books.back.wait(BACK_S_MAX)
+            try:
+                self.session: Connection = psycopg.connect(self._dsn, autocommit=True)
+                return
+            except psycopg.OperationalError:
+                if self._life == self._books.lives:
+                    raise  # else it was killed again meanwhile
+
+    def code(self, error: psycopg.Error) -> str:
+        """The error's SQLSTATE, or PROXY_GONE if it is one the application made of a dead proxy."""
+        gone = self.session.closed and self._life != self._books.lives
+        if error.sqlstate is None and gone:
+            return PROXY_GONE
+        return error.sqlstate or type(error).__name__
+
+    def again(self) -> None:
+        """After an error: out of the transaction, or connected again."""
+        if self.session.closed:
+            self.open()
+            return
+        try:
+            self.session.rollback()
+        except psycopg.OperationalError as error:
+            if self.code(error) != PROXY_GONE:
+                raise
+            self.open()
+
+
 class Writer:
     """Unique ids and increments, in every way a client can send them."""
 
-    WAYS = ("simple", "extended", "transaction", "prepared", "pipeline", "increment")
+    WAYS = ("simple", "extended", "transaction", "prepared", "pipeline", "increment", "copy")
 
-    def __init__(self, dsn: str, crew: Crew, ids: "itertools.count[int]", number: int) -> None:
-        self._dsn, self._crew, self._ids = dsn, crew, ids
+    def __init__(
+        self, client: Client, crew: Crew, ids: "itertools.count[int]", number: int
+    ) -> None:
+        self._client, self._crew, self._ids = client, crew, ids
         self._rng = random.Random(number)
         self._name = f"pg:{number}"
 
     def run(self) -> None:
-        books, session = self._crew.books, psycopg.connect(self._dsn, autocommit=True)
+        books, client = self._crew.books, self._client
         while not self._crew.over.wait(PAUSE_S):
             way, number = self._rng.choice(self.WAYS), next(self._ids)
             try:
-                self._write(session, way, number)
+                getattr(self, f"_{way}")(client.session, number)
             except psycopg.Error as error:
-                code = error.sqlstate or type(error).__name__
+                code = client.code(error)
                 if code not in NAMED:
                     raise
                 books.refused(code)
                 self._note_error(way, number, code)
-                session = self._again(session)
+                client.again()
             else:
                 books.served(f"write, {way}")
                 with books.lock:
@@ -77,7 +123,7 @@ class Writer:
                         books.hits_known[self._name] += 1
                     else:
                         books.writes.acknowledged.add(number)
-        session.close()
+        client.session.close()
 
     def _note_error(self, way: str, number: int, code: str) -> None:
         books = self._crew.books
@@ -89,60 +135,95 @@ class Writer:
             if code in NOTHING_SAVED:
                 books.writes.refused.add(number)
 
-    def _again(self, session: "psycopg.Connection[Any]") -> "psycopg.Connection[Any]":
-        if session.closed:
-            return psycopg.connect(self._dsn, autocommit=True)
-        session.rollback()
-        return session
+    def _think(self) -> None:
+        time.sleep(self._rng.uniform(*THINK_S))
 
-    def _write(self, session: "psycopg.Connection[Any]", way: str, number: int) -> None:
-        insert = "insert into ledger values (%s)"
-        match way:
-            case "simple":
-                session.execute(f"insert into ledger values ({number})")
-            case "extended":
-                session.execute(insert, (number,), prepare=False)
-            case "prepared":
-                session.execute(insert, (number,), prepare=True)
-            case "increment":
-                session.execute("update hits set n = n + 1 where name = %s", (self._name,))
-            case "pipeline":
-                with session.pipeline():
-                    session.execute("select 1")
-                    session.execute(insert, (number,))
-            case _:
-                with session.transaction():
-                    session.execute("select count(*) from known")
-                    session.execute(insert, (number,))
+    def _simple(self, session: Connection, number: int) -> None:
+        with self._crew.postgres.doing(Phase.IN_FLIGHT):
+            session.execute(f"insert into ledger values ({number})")
+
+    def _extended(self, session: Connection, number: int) -> None:
+        with self._crew.postgres.doing(Phase.IN_FLIGHT):
+            session.execute("insert into ledger values (%s)", (number,), prepare=False)
+
+    def _prepared(self, session: Connection, number: int) -> None:
+        with self._crew.postgres.doing(Phase.IN_FLIGHT):
+            session.execute("insert into ledger values (%s)", (number,), prepare=True)
+
+    def _increment(self, session: Connection, _: int) -> None:
+        with self._crew.postgres.doing(Phase.IN_FLIGHT):
+            session.execute("update hits set n = n + 1 where name = %s", (self._name,))
+
+    def _pipeline(self, session: Connection, number: int) -> None:
+        with self._crew.postgres.doing(Phase.IN_PIPELINE), session.pipeline() as pipeline:
+            session.execute("select 1")
+            session.execute("insert into ledger values (%s)", (number,))
+            pipeline.sync()
+            session.execute("select 2")
+            self._think()
+
+    def _transaction(self, session: Connection, number: int) -> None:
+        with self._crew.postgres.doing(Phase.IN_TRANSACTION), session.transaction():
+            session.execute("select count(*) from known")
+            self._think()
+            session.execute("insert into ledger values (%s)", (number,))
+            self._think()
+
+    def _copy(self, session: Connection, number: int) -> None:
+        with (
+            self._crew.postgres.doing(Phase.IN_COPY),
+            session.cursor() as cursor,
+            cursor.copy("copy ledger from stdin") as copy,
+        ):
+            text = f"{number}\n"
+            copy.write(text[:1])
+            self._think()
+            copy.write(text[1:])
+            self._think()
 
 
 class Reader:
     """Rows whose content is known; what comes without an error must be them, all, in order."""
 
-    def __init__(self, dsn: str, crew: Crew, number: int) -> None:
-        self._dsn, self._crew = dsn, crew
+    def __init__(self, client: Client, crew: Crew, number: int) -> None:
+        self._client, self._crew = client, crew
         self._rng = random.Random(1000 + number)
 
     def run(self) -> None:
-        books = self._crew.books
-        with psycopg.connect(self._dsn, autocommit=True) as session:
-            while not self._crew.over.wait(PAUSE_S):
-                first = self._rng.randrange(KNOWN_ROWS)
-                size = self._rng.choice((1, 5, KNOWN_ROWS))
-                try:
-                    rows = session.execute(
-                        "select id, body from known where id >= %s order by id limit %s",
-                        (first, size),
-                    ).fetchall()
-                except psycopg.OperationalError as error:
-                    if error.sqlstate != "08006" or session.closed:
-                        raise
-                    books.refused("08006")
-                    continue
-                last = min(first + size, KNOWN_ROWS)
-                if rows != [(number, body(number)) for number in range(first, last)]:
-                    books.not_right(f"known rows {first} to {last}: got {len(rows)} rows")
-                books.served("read")
+        books, client = self._crew.books, self._client
+        while not self._crew.over.wait(PAUSE_S):
+            first = self._rng.randrange(KNOWN_ROWS)
+            size = self._rng.choice((1, 5, KNOWN_ROWS))
+            read: Callable[[int, int], list[tuple[int, str]]]
+            read, name = self._rng.choice(((self._select, "read"), (self._copy, "read, copy")))
+            try:
+                rows = read(first, size)
+            except psycopg.OperationalError as error:
+                code = client.code(error)
+                if code != PROXY_GONE and (code != "08006" or client.session.closed):
+                    raise
+                books.refused(code)
+                client.again()
+                continue
+            last = min(first + size, KNOWN_ROWS)
+            if rows != [(number, body(number)) for number in range(first, last)]:
+                books.not_right(f"known rows {first} to {last}: got {len(rows)} rows, {name}")
+            books.served(name)
+        client.session.close()
+
+    def _select(self, first: int, size: int) -> list[tuple[int, str]]:
+        with self._crew.postgres.doing(Phase.IN_FLIGHT):
+            query = "select id, body from known where id >= %s order by id limit %s"
+            return self._client.session.execute(query, (first, size)).fetchall()
+
+    def _copy(self, first: int, size: int) -> list[tuple[int, str]]:
+        query = f"select id, body from known where id >= {first} order by id limit {size}"
+        with (
+            self._crew.postgres.doing(Phase.IN_COPY),
+            self._client.session.cursor() as cursor,
+            cursor.copy(f"copy ({query}) to stdout") as copy,
+        ):
+            return [(int(row[0]), row[1]) for row in copy.rows()]
 
 
 class IdleSession:
@@ -150,8 +231,14 @@ class IdleSession:
 
     def __init__(self, dsn: str, books: Books, number: int) -> None:
         self._books, self._number = books, number
-        self._session = psycopg.connect(dsn, autocommit=True)
         self._zone = ("Asia/Tokyo", "America/Lima", "Africa/Cairo", "Europe/Oslo")[number % 4]
+        self._life = books.lives
+        self._client = Client(dsn, books)
+        self._set()
+        self.check()
+
+    def _set(self) -> None:
+        number = self._number
         for statement in (
             f"set search_path to tenant_{number}, public",
             f"set timezone to '{self._zone}'",
@@ -159,12 +246,19 @@ class IdleSession:
             f"set statement_timeout to {50_001 + number}",
             "prepare body_of(int) as select body from known where id = $1",
         ):
-            self._session.execute(statement)
-        self.check()
+            self._client.session.execute(statement)
 
     def check(self) -> None:
-        """Everything is as this session set it. Any error is one too many."""
-        number, session = self._number, self._session
+        """Everything is as this session set it. Any error is one too many, except that a session
+        does not outlive the proxy: then it is opened and set again, as by an application's pool.
+        """
+        if self._life != self._books.lives:
+            self._life = self._books.lives
+            self._books.refused(PROXY_GONE)
+            self._client.session.close()
+            self._client.open()
+            self._set()
+        number, session = self._number, self._client.session
         state = session.execute(
             "select current_setting('search_path'), current_setting('timezone'),"
             " current_setting('app.tenant'), current_setting('statement_timeout')"
@@ -182,19 +276,22 @@ class IdleSession:
         """SQL's EXECUTE in a simple Query, which runs again as what it executes. Left to itself,
         psycopg goes over to the extended protocol, where it does not (ARCHITECTURE, limits)."""
         text = f"execute body_of({self._number})"
-        return self._session.execute(text, prepare=False).fetchone()
+        return self._client.session.execute(text, prepare=False).fetchone()
 
     def close(self) -> None:
-        self._session.close()
+        self._client.session.close()
 
 
 class IdleSessions:
     """All of them: idle when a fault comes, checked when it is over."""
 
-    def __init__(self, dsn: str, crew: Crew) -> None:
+    def __init__(self, dsns: list[str], crew: Crew) -> None:
         self._crew = crew
         self._round = threading.Barrier(IDLE_SESSIONS + 1)
-        sessions = [IdleSession(dsn, crew.books, number) for number in range(IDLE_SESSIONS)]
+        sessions = [
+            IdleSession(dsns[number % len(dsns)], crew.books, number)
+            for number in range(IDLE_SESSIONS)
+        ]
         for number, session in enumerate(sessions):
             crew.hire(f"idle session {number}", lambda session=session: self._run(session))
 
@@ -208,10 +305,13 @@ class IdleSessions:
         self._round.abort()
 
     def _run(self, session: IdleSession) -> None:
+        board = self._crew.postgres
         try:
             while True:
-                self._round.wait()
-                session.check()
+                with board.doing(Phase.IDLE):
+                    self._round.wait()
+                    with board.doing(Phase.IN_FLIGHT):
+                        session.check()
                 self._round.wait()
         except threading.BrokenBarrierError:
             return
@@ -222,14 +322,18 @@ class IdleSessions:
             session.close()
 
 
-def hire(dsn: str, crew: Crew) -> IdleSessions:
-    """Start everybody."""
+def hire(dsns: list[str], crew: Crew) -> IdleSessions:
+    """Start everybody; the ways to the server take turns."""
     ids = itertools.count(1)
-    idle = IdleSessions(dsn, crew)
+    idle = IdleSessions(dsns, crew)
+
+    def client(number: int) -> Client:
+        return Client(dsns[number % len(dsns)], crew.books)
+
     for number in range(WRITERS):
-        crew.hire(f"writer {number}", Writer(dsn, crew, ids, number).run)
+        crew.hire(f"writer {number}", Writer(client(number), crew, ids, number).run)
     for number in range(READERS):
-        crew.hire(f"reader {number}", Reader(dsn, crew, number).run)
+        crew.hire(f"reader {number}", Reader(client(number), crew, number).run)
     return idle
 
 

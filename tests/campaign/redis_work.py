@@ -1,7 +1,9 @@
 """The Redis side of a campaign: increments in a ledger, and reads of a key that others write."""
 
+import random
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -9,75 +11,140 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from proxy.demo.servers import RedisServer
-from tests.campaign.kit import Crew
+from tests.campaign.kit import BACK_S_MAX, PROXY_GONE, Books, Crew, Phase
 
-COUNTERS = 3
-READERS = 3
+COUNTERS = 6
+READERS = 4
 LEASE_S = 0.5  # redis.cache.lease_ms: a read this long after a write sees it
 WATCHED = "watched"
-NAMED = ("UPSTREAMLOST", "UPSTREAMDOWN")
+# The last two are the server's own: after a failover its old primary refuses.
+NOT_EXECUTED = ("UPSTREAMDOWN", "READONLY", "EXECABORT")
+NAMED = ("UPSTREAMLOST", *NOT_EXECUTED)
 PAUSE_S = 0.002
 ANSWER_S_MAX = 30.0
 WRITES_KEPT = 100_000
 
 
-def client(port: int) -> "redis.Redis":
+class Client:
     """One connection through the proxy, which repeats nothing by itself."""
-    retry = Retry(NoBackoff(), 0)
-    return redis.Redis(port=port, retry=retry, socket_timeout=ANSWER_S_MAX, decode_responses=True)
 
+    def __init__(self, port: int, books: Books) -> None:
+        self._books = books
+        self._life = self._next = books.lives
+        retry = Retry(NoBackoff(), 0)
+        self.redis = redis.Redis(
+            port=port, retry=retry, socket_timeout=ANSWER_S_MAX, decode_responses=True
+        )
 
-def named(error: redis.ResponseError) -> str:
-    """The code of an error the proxy may give; any other is raised."""
-    code = str(error).partition(" ")[0]
-    if code not in NAMED:
-        raise error
-    return code
+    def code(self, error: redis.RedisError) -> str:
+        """The code of an error that may come; any other is raised."""
+        if isinstance(error, redis.ConnectionError) and not isinstance(error, redis.TimeoutError):
+            if self._books.lives == self._life:
+                raise error
+            return PROXY_GONE
+        if isinstance(error, redis.exceptions.ReadOnlyError):
+            return "READONLY"
+        if isinstance(error, redis.exceptions.ExecAbortError):
+            return "EXECABORT"
+        code = str(error).partition(" ")[0]
+        if code not in NAMED:
+            raise error
+        return code
+
+    def ready(self) -> None:
+        """Before a command: wait while the proxy is dead."""
+        self._next = self._books.lives  # before `back`: then it is this life's, or a later one
+        self._books.back.wait(BACK_S_MAX)
+
+    def answered(self) -> None:
+        """After it: the connection is one of that life."""
+        self._life = self._next
 
 
 class Counter:
     """INCR of a key of its own: what was acknowledged counts once, the unknown at most once."""
 
-    def __init__(self, port: int, crew: Crew, number: int) -> None:
-        self._port, self._crew, self._key = port, crew, f"redis:{number}"
+    def __init__(self, client: Client, crew: Crew, number: int) -> None:
+        self._client, self._crew, self._key = client, crew, f"redis:{number}"
+        self._rng = random.Random(2000 + number)
+        self._last = 0
 
     def run(self) -> None:
-        books, last = self._crew.books, 0
-        with client(self._port) as own:
+        ways: tuple[tuple[str, Callable[[], list[Any]]], ...] = (
+            ("INCR", self._one),
+            ("INCR, pipeline", self._pipeline),
+            ("INCR, MULTI", self._multi),
+        )
+        with self._client.redis:
             while not self._crew.over.wait(PAUSE_S):
-                try:
-                    value = int(own.incr(self._key))
-                except redis.ResponseError as error:
-                    code = named(error)
-                    books.refused(code)
-                    with books.lock:
-                        books.hits_open[self._key] += code == "UPSTREAMLOST"
-                    continue
-                with books.lock:
-                    books.hits_known[self._key] += 1
-                    known, unknown = books.hits_known[self._key], books.hits_open[self._key]
-                if not (last < value and known <= value <= known + unknown):
-                    books.not_right(f"INCR: {value} after {last}, {known} + {unknown} expected")
-                last = value
-                books.served("INCR")
+                name, way = self._rng.choice(ways)
+                self._client.ready()
+                answers = way()
+                if not any(isinstance(one, redis.RedisError) for one in answers):
+                    self._client.answered()
+                    self._crew.books.served(name, len(answers))
+                for one in answers:
+                    self._note(one)
+
+    def _note(self, answer: Any) -> None:
+        books = self._crew.books
+        if isinstance(answer, redis.RedisError):
+            code = self._client.code(answer)
+            books.refused(code)
+            with books.lock:
+                books.hits_open[self._key] += code not in NOT_EXECUTED
+            return
+        with books.lock:
+            books.hits_known[self._key] += 1
+            known, unknown = books.hits_known[self._key], books.hits_open[self._key]
+        value = int(answer)
+        if not (self._last < value and known <= value <= known + unknown):
+            books.not_right(f"INCR: {value} after {self._last}, {known} + {unknown} expected")
+        self._last = value
+
+    def _one(self) -> list[Any]:
+        with self._crew.redis.doing(Phase.IN_FLIGHT):
+            try:
+                return [self._client.redis.incr(self._key)]
+            except redis.RedisError as error:
+                return [error]
+
+    def _pipeline(self) -> list[Any]:
+        return self._many(Phase.IN_PIPELINE, transaction=False)
+
+    def _multi(self) -> list[Any]:
+        return self._many(Phase.IN_TRANSACTION, transaction=True)
+
+    def _many(self, phase: Phase, *, transaction: bool) -> list[Any]:
+        """Three increments. The whole of it may fail as one: then each of them is unknown."""
+        with (
+            self._crew.redis.doing(phase),
+            self._client.redis.pipeline(transaction=transaction) as pipeline,
+        ):
+            for _ in range(3):
+                pipeline.incr(self._key)
+            try:
+                return pipeline.execute(raise_on_error=False)
+            except redis.RedisError as error:
+                return [error] * 3
 
 
 class Outsider:
     """Somebody else who raises the watched key, straight in the server."""
 
-    def __init__(self, server: RedisServer, crew: Crew) -> None:
+    def __init__(self, server: Callable[[], RedisServer], crew: Crew) -> None:
         self._server, self._crew = server, crew
         self.sent = 0
         self.acknowledged: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=WRITES_KEPT)
         """When the server said so, and which value."""
 
     def run(self) -> None:
-        direct = self._server.connect(retry=Retry(NoBackoff(), 0))
         while not self._crew.over.wait(0.03):
             self.sent += 1
             while not self._crew.over.is_set():
                 try:
-                    direct.set(WATCHED, self.sent)  # the same value again: no harm
+                    with self._server().connect(retry=Retry(NoBackoff(), 0)) as direct:
+                        direct.set(WATCHED, self.sent)  # the same value again: no harm
                     break
                 except redis.RedisError:
                     self._crew.over.wait(0.02)
@@ -94,33 +161,40 @@ class Outsider:
 class Reader:
     """Reads the watched key again and again, mostly from the proxy's cache."""
 
-    def __init__(self, port: int, crew: Crew, outsider: Outsider) -> None:
-        self._port, self._crew, self._outsider = port, crew, outsider
+    def __init__(self, client: Client, crew: Crew, outsider: Outsider) -> None:
+        self._client, self._crew, self._outsider = client, crew, outsider
 
     def run(self) -> None:
-        books = self._crew.books
-        with client(self._port) as own:
+        books, client = self._crew.books, self._client
+        with client.redis:
             while not self._crew.over.wait(PAUSE_S):
+                client.ready()
                 begun_s = time.monotonic()
                 try:
-                    value = int(own.get(WATCHED) or 0)
-                except redis.ResponseError as error:
-                    books.refused(named(error))
+                    with self._crew.redis.doing(Phase.IN_FLIGHT):
+                        value = int(client.redis.get(WATCHED) or 0)
+                except redis.RedisError as error:
+                    books.refused(client.code(error))
                     continue
+                client.answered()
                 least, most = self._outsider.least(begun_s - LEASE_S), self._outsider.sent
                 if not least <= value <= most:
                     books.not_right(f"GET: {value}, expected {least} to {most}")
                 books.served("GET")
 
 
-def hire(server: RedisServer, port: int, crew: Crew) -> None:
-    """Start everybody."""
+def hire(server: Callable[[], RedisServer], ports: list[int], crew: Crew) -> None:
+    """Start everybody; the ways to the server take turns. `server`: the primary of now."""
     outsider = Outsider(server, crew)
     crew.hire("outsider", outsider.run)
+
+    def client(number: int) -> Client:
+        return Client(ports[number % len(ports)], crew.books)
+
     for number in range(COUNTERS):
-        crew.hire(f"INCR {number}", Counter(port, crew, number).run)
+        crew.hire(f"INCR {number}", Counter(client(number), crew, number).run)
     for number in range(READERS):
-        crew.hire(f"GET {number}", Reader(port, crew, outsider).run)
+        crew.hire(f"GET {number}", Reader(client(number), crew, outsider).run)
 
 
 def settle(server: RedisServer) -> dict[str, int]:

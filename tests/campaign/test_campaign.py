@@ -1,46 +1,67 @@
 """The campaign's short form, and that its oracles and its seed do what they are for."""
 
+import json
 import random
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from proxy.core.histogram import BOUNDS_S
 from proxy.demo.binaries import postgres_bin, postgres_has_tls
 from proxy.demo.ledger import balance
 from proxy.demo.servers import RedisServer
 from tests.campaign import redis_work
-from tests.campaign.faults import DECK, deck
-from tests.campaign.kit import Books, Crew
-from tests.campaign.stage import Campaign
-from tests.campaign.table import table
+from tests.campaign.faults import (
+    DECK,
+    NETWORK_DECK,
+    SHORT_DECK,
+    SHORT_NETWORK_DECK,
+    deck,
+    short_deck,
+)
+from tests.campaign.kit import Board, Books, Crew, Phase
+from tests.campaign.totals import Totals
 
-SECONDS = 15.0
 SEED = 5
+RUN_S_MAX = 150.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
 @pytest.mark.servers
-@pytest.mark.timeout(150)
-def test_short_campaign() -> None:
+@pytest.mark.timeout(170)
+def test_short_campaign(tmp_path: Path) -> None:
+    """A process of its own, as it moves into a network namespace where it may."""
     if not postgres_has_tls(postgres_bin()):
         pytest.skip("this PostgreSQL was built without TLS")
-    with Campaign(SEED, SECONDS) as campaign:
-        result = campaign.run()
-    print(table(result))
-    assert result.problems == []
-    assert sum(result.faults.values()) >= 8
-    assert result.balance.acknowledged > 100
-    assert result.books.checks > 20
-    assert result.postgres["counts"]["losses"] > 20
-    assert result.books.statements["INCR"] > 100
-    assert result.redis["cache"]["hits"] > 100
+    words = [sys.executable, "-m", "tests.campaign", str(SEED), "short", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=RUN_S_MAX, cwd=ROOT)
+    print(done.stdout, done.stderr)
+    result = json.loads((tmp_path / f"campaign-{SEED}.json").read_text())
+    assert result["problems"] == []
+    assert done.returncode == 0
+    network = () if result["no_network"] else SHORT_NETWORK_DECK
+    assert result["faults"] == dict.fromkeys((*SHORT_DECK, *network), 1)
+    assert result["writes"]["acknowledged"] > 100
+    assert result["idle sessions' checks"] > 40
+    assert result["links lost under a session"] > 20
+    assert result["statements"]["INCR"] > 100
+    assert result["cache hits"] > 100
+    assert result["lives of the proxy"] == 2
+    assert {"doubled", "lost", "wrong"} <= result["closing"].keys()
 
 
 def test_a_seed_gives_the_same_faults() -> None:
     one, same, other = (deck(random.Random(seed)) for seed in (1, 1, 2))
     assert one == same
     assert one != other
-    assert set(one) == set(DECK)
+    assert set(one) == set(DECK) | set(NETWORK_DECK)
+    assert set(deck(random.Random(1), network=False)) == set(DECK)
+    assert set(short_deck(random.Random(1))) <= set(one)
 
 
 def test_the_ledger_sees_lost_doubled_and_invented() -> None:
@@ -53,7 +74,7 @@ def test_the_ledger_sees_lost_doubled_and_invented() -> None:
 
 
 def test_a_stale_read_is_seen() -> None:
-    outsider = redis_work.Outsider(RedisServer(), Crew(Books()))
+    outsider = redis_work.Outsider(RedisServer, Crew(Books()))
     now_s = time.monotonic()
     outsider.acknowledged.extend([(now_s - 2, 1), (now_s - 1, 2), (now_s, 3)])
     assert outsider.least(now_s - redis_work.LEASE_S) == 2
@@ -66,3 +87,39 @@ def test_a_worker_that_raises_is_noted() -> None:
     crew.hire("worker", lambda: 1 // 0)
     crew.stop()
     assert crew.books.broken == ["worker: ZeroDivisionError: integer division or modulo by zero"]
+
+
+def test_a_fault_meets_whoever_is_in_a_phase() -> None:
+    board, inside, over = Board(tuple(Phase)), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with board.doing(Phase.IDLE), board.doing(Phase.IN_COPY):
+            inside.set()
+            over.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(10)
+    board.strike("a fault")
+    over.set()
+    thread.join()
+    board.strike("another")
+    assert board.met == {("a fault", Phase.IN_COPY): 1, ("another", Phase.IDLE): 1}
+
+
+def test_the_lives_of_the_proxy_add_up() -> None:
+    def life(waits: list[int], longest_s: float) -> dict[str, object]:
+        empty = {"count": 0, "max_s": 0.0, "counts": waits}
+        latency = {"wait": empty | {"max_s": longest_s}, "outage": empty | {"count": 1}}
+        route = {"counts": {"losses": 2}, "latency": latency}
+        return {"postgres": [route, route], "redis": [route | {"cache": {"hits": 5}}]}
+
+    waits = [7, *([0] * (len(BOUNDS_S) - 1)), 3]
+    totals = Totals()
+    totals.add(life(waits, 0.5))
+    totals.add(life(waits, 0.2))
+    assert totals.postgres["losses"] == 8
+    assert totals.waited == 12
+    assert totals.cache_hits == 10
+    assert totals.outages == {"postgres": 4, "redis": 2}
+    assert totals.longest["wait"] == 0.5
