@@ -12,7 +12,7 @@ from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION
 from proxy.postgres.protocol.fake import fake_reply
 from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
 from proxy.postgres.protocol.session_state import Need
-from proxy.postgres.protocol.statement import Tx, script_of
+from proxy.postgres.protocol.statement import Opaque, Script, Statement, Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.protocol.verdict import Action, Decision, Loss, holds_locks, judge, mark_unsent
 from proxy.postgres.runtime.session_base import Entry, Lost
@@ -48,7 +48,7 @@ def lost(session: "Session", link: "Link") -> None:
     )
     for unit in units:
         _read_held(unit)
-        _resolve(session, unit)
+    _resolve(session, units)
     decisions = judge(units, facts)
     if link.backend_start is not None and not link.pooler and holds_locks(units, facts):
         session.orphans = (*session.orphans[-ORPHANS_MAX + 1 :], (link.pid, link.backend_start))
@@ -172,11 +172,38 @@ def _finish(unit: Unit, decision: Decision) -> bytes:
     return fake_reply(unit.data, tag, decision.status)
 
 
-def _resolve(session: "Session", unit: Unit) -> None:
-    """EXECUTE of a statement this session prepared is what it runs."""
-    script = unit.script
-    if unit.kind is Kind.QUERY and script is not None and len(script.statements) == 1:
-        unit.script = script_of((session.state.resolve(script.statements[0]),))
+def _resolve(session: "Session", units: list[Unit]) -> None:
+    """EXECUTE of a statement that SQL's PREPARE made is what it runs.
+
+    Only as long as it is proven which one that is: not behind anything owed that may have given the
+    name to another.
+    """
+    sure = True
+    fresh: set[bytes] = set()  # names that Parse and Close among the units may have changed
+    for unit in units:
+        fresh.update(name for name, _ in unit.parses or ())
+        fresh.update(name for _, name in unit.closes or ())
+        resolved: list[Script | None] = []
+        for script in unit.scripts():
+            found = script
+            if sure and script is not None and len(script.statements) == 1:
+                (statement,) = script.statements
+                if statement.target not in fresh:
+                    found = script_of((session.state.resolve(statement),))
+            sure = sure and found is not None and not any(map(_renames, found.statements))
+            resolved.append(found)
+        if unit.kind is Kind.BATCH and unit.executes:
+            binds = [bind for _, bind in unit.executes]
+            unit.executes = list(zip(resolved, binds, strict=True))
+        elif unit.kind is Kind.QUERY:
+            unit.script = resolved[0]
+
+
+def _renames(statement: Statement) -> bool:
+    """True if another statement may have its name behind it."""
+    if statement.opaque is Opaque.STRONG or not statement.verb:
+        return True
+    return statement.verb in ("PREPARE", "DEALLOCATE", "DISCARD")
 
 
 def _report_resend(session: "Session", unit: Unit, decision: Decision) -> None:
