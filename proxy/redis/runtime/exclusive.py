@@ -256,6 +256,8 @@ class ExclusiveSession:
             if head is not None and head.name == b"HELLO" and frame[:1] in b"*%":
                 frame = hello_reply(frame, self.client.id)
             self.client.deliver(frame)
+        if frame.startswith(b"-READONLY "):
+            self.client.route.roles.refused()
         if expected and expected[0].canned is not None:
             self._say_canned()
 

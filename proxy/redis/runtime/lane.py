@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from proxy.redis.runtime.partition import Partition
 
 RETRY_AFTER_S = 0.1  # a command answered by LOADING and the like
-ROLE_PAUSE_S = 30.0  # after a second READONLY it is simply a replica; no more looking around
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 
@@ -74,7 +73,6 @@ class Lane:
         self._ready: list[asyncio.Future[Greeting]] = []
         self._backoff = route.options.backoff()
         self._refused_batches: list[Batch] = []  # told at the end of the turn
-        self._replica_until_s = 0.0
         self.heard_s = 0.0  # the last reply, as of the last sweep
         self._used_s = 0.0
         self._lost_s: float | None = None  # since when clients miss the link
@@ -388,6 +386,8 @@ class Lane:
         """True if the error reply is not for the client: its command will be tried again."""
         code = frame[1 : frame.find(b" ")]
         if code not in _SUSPECT or batch.total != 1:
+            if code == b"READONLY":
+                self.route.roles.refused()
             return False
         marks = CommandScanner().feed(batch.data)
         reads = self.route.table.repeatable(batch.data[marks[1] : marks[2]])
@@ -409,8 +409,8 @@ class Lane:
 
     def _rotate(self, batch: Batch, now_s: float) -> bool:
         """Leaves a server that is no primary (any more). False: that was tried already."""
-        if batch.attempts > 1 or now_s < self._replica_until_s:
-            self._replica_until_s = now_s + ROLE_PAUSE_S
+        if batch.attempts > 1 or self.route.roles.resting(now_s):
+            self.route.roles.refused()
             return False
         if self.link is not None and self.link.stale is None:
             # Not before it owes nothing: others' replies are on their way on it.

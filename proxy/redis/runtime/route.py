@@ -34,6 +34,7 @@ from proxy.redis.runtime.link import DataLink
 from proxy.redis.runtime.options import RouteOptions
 from proxy.redis.runtime.partition import Partition
 from proxy.redis.runtime.pool import ExclusivePool
+from proxy.redis.runtime.roles import Roles
 from proxy.redis.runtime.upstream import UpstreamLink
 
 SWEEP_S = 0.05
@@ -90,6 +91,7 @@ class RedisRoute:
         self.tasks = TaskSet(events)
         self.table = fallback_table()
         self.pool = ExclusivePool(self)
+        self.roles = Roles(self)
         self.clients: dict[int, ClientConnection] = {}
         self.links: set[UpstreamLink] = set()  # every connection to the upstream
         self.draining = self.stopping = False
