@@ -1,12 +1,12 @@
 """The faults of a campaign. All choices come from one generator, so a seed gives the same list."""
 
+import itertools
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from proxy.demo.cutter import Cut, Cutter, Direction, Hop
 from proxy.demo.servers import Stop
@@ -18,7 +18,10 @@ from tests.fix_cutter import ThreadCutter
 CUTS = (Cut.FIN, Cut.RST, Cut.TLS_ABORT)
 PLAIN_CUTS = (Cut.FIN, Cut.RST)  # the rest of a broken TLS record would be garbage without TLS
 REFUSE_S = 1.0
+AWAY_S = 6.0  # long enough for sessions to be told that they wait
 BLIP_S = 0.4
+ARMED_S = 0.3
+NEVER_BYTES = 1 << 50
 
 # The proxy's keepalive in the campaign: silent links are given up after 2.5 s.
 KEEPALIVE = {"idle_s": 1, "interval_s": 1, "count": 2}
@@ -36,6 +39,7 @@ DECK = {
     "postgres restart immediate": 1,
     "postgres kill -9": 1,
     "postgres refuses for 1 s": 1,
+    "postgres refuses for 6 s": 1,
     "postgres failover, planned": 1,
     "postgres failover, kill -9": 1,
     "postgres failover, frozen": 1,
@@ -118,10 +122,9 @@ class Faults:
         self.sockets_killed = 0
         self.backends_terminated = 0
         self._name = ""
-        self._armed: WeakKeyDictionary[Hop, str] = WeakKeyDictionary()
         for side, ways in field.ways.items():
             for way in ways:
-                way.hop.cutter.on_cut = lambda hop, _, side=side: self._cutting(hop, side)
+                way.hop.cutter.on_cut = lambda _hop, _cut, side=side: self._met(side)
 
     @property
     def links_cut(self) -> Counter[str]:
@@ -184,7 +187,8 @@ class Faults:
             "TLS abort": lambda ways: self._cut([w for w in ways if w.tls], Cut.TLS_ABORT),
             "silence, then RST": self._silence,
             "cut after byte n": self._cut_after,
-            "refuses for 1 s": self._refuse,
+            "refuses for 1 s": lambda ways: self._refuse(ways, REFUSE_S),
+            "refuses for 6 s": lambda ways: self._refuse(ways, AWAY_S),
         }
         tls = self._rng.choice((True, False, None))  # None: with and without
         if kind == "TLS abort":
@@ -204,24 +208,36 @@ class Faults:
             way.hop.call(lambda cutter: cutter.cut_all(Cut.RST))
 
     def _cut_after(self, ways: list[Way]) -> None:
-        """Each live connection breaks at some byte to come, one way or the other."""
+        """Each live connection breaks at some byte to come, one way or the other, if it comes soon.
+
+        Not later: a session that is idle now would otherwise be struck in its check.
+        """
         for way in ways:
             seed = self._rng.random()
 
-            def arm(cutter: Cutter, way: Way = way, seed: float = seed) -> None:
-                rng = random.Random(seed)
-                for one in list(cutter.hops.values()):
+            def arm(cutter: Cutter, way: Way = way, seed: float = seed) -> list[Hop]:
+                rng, hops = random.Random(seed), list(cutter.hops.values())
+                for one in hops:
                     direction = rng.choice((Direction.TO_CLIENT, Direction.TO_SERVER))
-                    self._armed[one] = self._name
                     one.cut_after(direction, rng.randrange(1, 3000), rng.choice(way.cuts))
+                return hops
 
-            way.hop.call(arm)
+            armed = way.hop.call(arm)
+            end_s = time.monotonic() + ARMED_S
+            while any(hop.alive for hop in armed) and time.monotonic() < end_s:
+                time.sleep(0.005)
 
-    def _refuse(self, ways: list[Way]) -> None:
+            def disarm(_: Cutter, armed: list[Hop] = armed) -> None:
+                for one, direction in itertools.product(armed, Direction):
+                    one.cut_after(direction, NEVER_BYTES, Cut.RST)
+
+            way.hop.call(disarm)
+
+    def _refuse(self, ways: list[Way], seconds: float) -> None:
         for way in ways:
             way.hop.call(lambda cutter: cutter.refuse())
             way.hop.call(lambda cutter: cutter.cut_all(Cut.RST))
-        time.sleep(REFUSE_S)
+        time.sleep(seconds)
         for way in ways:
             way.hop.call(lambda cutter: cutter.accept())
 
@@ -244,10 +260,6 @@ class Faults:
 
     def _board(self, side: str) -> Board:
         return self._crew.postgres if side == "postgres" else self._crew.redis
-
-    def _cutting(self, hop: Hop, side: str) -> None:
-        """In the hop's thread, as it is cut: an armed one long after its fault, perhaps."""
-        self._board(side).strike(self._armed.get(hop, self._name))
 
     def _met(self, side: str) -> None:
         self._board(side).strike(self._name)

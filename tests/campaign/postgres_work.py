@@ -22,7 +22,7 @@ READERS = 4
 
 NOTHING_SAVED = frozenset(("40001", "25P02", "08006"))
 NAMED = NOTHING_SAVED | {"08007", PROXY_GONE}
-PAUSE_S = 0.002
+PAUSE_S = 0.006
 THINK_S = (0.0, 0.012)  # of an application within a transaction, a COPY, a pipeline
 
 Connection = psycopg.Connection[Any]
