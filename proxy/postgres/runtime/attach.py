@@ -44,14 +44,21 @@ async def attach(session: "Session") -> Link:
     Raises what Pool.acquire raises, and NotRestorable.
     """
     started_s = session.pool.clock_s()
+    lost = False
     for _ in range(RESTORES_MAX):
-        link = await session.pool.acquire(
-            session.startup, lambda s, wait: _tell_waiting(session, s, wait), started_s
-        )
+        try:
+            link = await session.pool.acquire(
+                session.startup, lambda s, wait: _tell_waiting(session, s, wait), started_s
+            )
+        except UpstreamUnavailable as error:
+            if lost and error.reason is Reason.POOL_TIMEOUT and not session.pool.full:
+                break  # not for want of a turn: it had links
+            raise
         link.on_lost = session.pool.lost
         try:
             await _restore(session, link)
         except UpstreamUnavailable:
+            lost = True
             continue  # lost while it was being restored: the next one
         except BaseException:
             link.close(Reason.RESTORE_FAILED)

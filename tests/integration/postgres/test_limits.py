@@ -506,7 +506,8 @@ def test_an_identity_nobody_expects(proxied: Make, said: bytes) -> None:
         assert len(proxy.named("upstream_is_pooler")) == 1
 
 
-def test_a_fingerprint_nobody_expects(proxied: Make) -> None:
+@pytest.mark.parametrize("connects_per_s", [50, 2])
+def test_a_fingerprint_nobody_expects(proxied: Make, connects_per_s: int) -> None:
     """A restoration that cannot be checked is made again on another link, within hold_s."""
 
     def script(server: FakePostgres, sock: socket.socket) -> None:
@@ -520,7 +521,8 @@ def test_a_fingerprint_nobody_expects(proxied: Make) -> None:
                 sock.sendall(message(b"D", struct.pack("!Hii", 2, -1, -1)) + IDLE)
 
     with FakePostgres(script) as server:
-        proxy = proxied(setting={"upstream": server.url}, resilience={"hold_s": 1})
+        pool = {"connects_per_s": connects_per_s}  # 2: the time is up before the tries are
+        proxy = proxied(setting={"upstream": server.url}, resilience={"hold_s": 1}, pool=pool)
         with proxy.wire() as session:
             session.query("set work_mem = '5MB'")
             server.close_all()
