@@ -7,7 +7,7 @@ sockets, passwords), and then taken in one step, or dropped without a trace.
 import asyncio
 import random
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from proxy.core.errors import ConfigError, ProxyError
@@ -28,6 +28,7 @@ from proxy.service.listeners import Listeners, Opened, Place
 from proxy.service.mistakes import PlaceOf, SettingPath, path_only
 from proxy.service.postgres_options import console_options, keepalive, postgres_options
 from proxy.service.redis_options import leads_elsewhere, redis_options
+from proxy.service.share import divided
 from proxy.settings.model import PostgresRoute as PostgresSetting
 from proxy.settings.model import RedisRoute as RedisSetting
 from proxy.settings.model import Settings
@@ -66,6 +67,7 @@ class Routes:
         self._redis: dict[str, RedisRoute] = {}
         self._leaving: dict[PostgresRoute | RedisRoute, asyncio.Task[None]] = {}
         self._sharing = sharing
+        self.worker: tuple[int, int] = (0, 1)  # which of how many; set before `start`
         self.operator: Operator | None = None  # whom the consoles of the routes ask
         self.listeners = listeners
 
@@ -109,7 +111,9 @@ class Routes:
             path = ("redis", index)
             change.places += self._places(path, redis)
             try:
-                change.redis[redis.name] = redis_options(redis, change.renewal.server)
+                options = redis_options(redis, change.renewal.server)
+                limits = divided(options.limits, *self.worker)
+                change.redis[redis.name] = replace(options, limits=limits)
             except ConfigError as error:
                 mistakes += [place_of(path) + text for text in error.problems]
             except (OSError, ssl.SSLError) as error:

@@ -5,7 +5,9 @@ at least 1. The kernel deals out connections, so a worker may be full while anot
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from proxy.redis.runtime.options import Limits
 from proxy.settings.model import WORKERS_MAX, PostgresRoute, RedisRoute, Settings
 
 
@@ -57,6 +59,24 @@ def _redis(route: RedisRoute, index: int, count: int) -> RedisRoute:
             "clients": part(route.clients, index, count),
             "cache": cache.model_copy(update=update),
         }
+    )
+
+
+def divided(limits: Limits, index: int, count: int) -> Limits:
+    """The bounds of a Redis route that no setting names, as one worker of several has them.
+
+    Shared out is what adds up: memory of what waits, links and dials that the server sees. What
+    bounds one link or one client stays; and `partitions_max`, as every worker meets all users.
+    """
+    if count == 1:
+        return limits
+    return replace(
+        limits,
+        hold_commands_max=part(limits.hold_commands_max, index, count),
+        hold_bytes_max=part(limits.hold_bytes_max, index, count),
+        exclusive_links_max=part(limits.exclusive_links_max, index, count),
+        dials_per_s=limits.dials_per_s / count,
+        dials_burst=part(limits.dials_burst, index, count),
     )
 
 

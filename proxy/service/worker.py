@@ -120,6 +120,7 @@ class Worker:
         events = _numbered(self._events, number)
         process = Process(events, How(number=number, listeners=listeners, sharing=sharing))
         process.routes.operator = ParentOperator(self)
+        process.routes.worker = (self._index, self._count)
         asyncio.get_running_loop().set_exception_handler(partial(bug, process.events))
         await process.start(shared(self.whole, self._index, self._count), _marked)
         self._mind_cancels(process)
