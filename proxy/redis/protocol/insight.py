@@ -30,6 +30,8 @@ _RUNS = re.compile(
     rb"|[A-Za-z0-9_\-]{32,}"  # tokens
     rb"|[0-9]+"
 )
+_PARTS = re.compile(rb"([^0-9A-Za-z_\-*\x80-\xff]+)")  # `user:42`, `{user:42}/cart`, `app.user.42`
+_NAME = re.compile(rb"[A-Za-z_\-*]{1,40}")
 
 
 class Bypassed(StrEnum):
@@ -166,8 +168,23 @@ def _summed(one: Sketch, other: Sketch, n: int) -> list[tuple[bytes, int]]:
 
 
 def masked(key: bytes) -> str:
-    """The shape of a key without what identifies a person: `user:42:token` gives `user:*:token`."""
-    return _RUNS.sub(b"*", key[:256]).decode("ascii", "backslashreplace")
+    """The shape of a key without what identifies a person: `user:42:token` gives `user:*:token`.
+
+    A part is shown only if it is a plain word where keys have names: the first of several parts,
+    or right behind a number or token. Any other may name somebody: `user:ann:token` gives
+    `user:*:*`, and a key of one word `*`. What stands where names stand is taken for one: nobody
+    can tell `ann:cart` from `user:cart`.
+    """
+    pieces = _PARTS.split(_RUNS.sub(b"*", key[:256]))
+    places = [at for at in range(0, len(pieces), 2) if pieces[at]]
+    is_name, alone = True, len(places) == 1
+    for at in places:
+        part = pieces[at]
+        identifies = b"*" in part
+        if not (is_name and _NAME.fullmatch(part)) or (alone and not identifies):
+            pieces[at] = b"*"
+        is_name = identifies
+    return b"".join(pieces).decode("ascii", "backslashreplace")
 
 
 def shapes(keys: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:

@@ -67,8 +67,16 @@ def test_a_report_tells_hot_repeated_missing_and_refilled_keys() -> None:
         (b"mail:ann@example.org", "mail:*"),
         (b"token:deadbeefdeadbeef00", "token:*"),
         (b"jwt:abcdefghijklmnopqrstuvwxyzabcdefgh", "jwt:*"),
-        (b"plain", "plain"),
-        (b"\xff\x00", "\\xff\x00"),
+        (b"user:ann:profile", "user:*:*"),
+        (b"chat:ann:bob", "chat:*:*"),
+        (b"user:ann", "user:*"),
+        (b"shop:user:42:cart", "shop:*:*:cart"),
+        (b"{user:ann}:cart", "{user:*}:*"),
+        (b"user_42", "user_*"),
+        (b"ann", "*"),
+        (b"key of ann", "key * *"),
+        (b"\xff\x00", "*\x00"),
+        (b"", ""),
     ],
 )
 def test_masked(key: bytes, shape: str) -> None:
@@ -80,5 +88,5 @@ def test_masked_is_bounded() -> None:
 
 
 def test_keys_of_one_shape_are_summed_up() -> None:
-    keys = [(b"user:1", 3), (b"plain", 4), (b"user:22", 2)]
-    assert shapes(keys) == [("user:*", 5), ("plain", 4)]
+    keys = [(b"user:1", 3), (b"plain:x", 4), (b"user:ann", 2)]
+    assert shapes(keys) == [("user:*", 5), ("plain:*", 4)]
