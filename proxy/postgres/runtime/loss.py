@@ -63,7 +63,7 @@ def lost(session: "Session", link: "Link") -> None:
         session.prologue = prologue or []
     _transaction_after(session, facts, decisions)
     expected.missing.update(state.statements)  # what DEALLOCATE dropped may be back
-    if facts.status == IDLE and decisions and decisions[0].action is Action.FINISH:
+    if decisions and _stays(facts, decisions[0]):
         state.ready(IDLE)  # what it did to the session stays
         if state.need is not Need.NONE:
             state.need = Need.NOW  # ... and what its functions did, nobody can look at any more
@@ -75,7 +75,7 @@ def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision
     """What became of the transaction the client was in, and what it will believe to be in."""
 
     first = decisions[0] if decisions else None
-    if facts.status != IDLE or first is None or first.action is not Action.FINISH:
+    if first is None or not _stays(facts, first):
         session.state.lost_transaction()  # at status I: what a unit did that was not answered
     resent = first is not None and first.action is Action.RESEND
     if facts.status == IN_TRANSACTION and facts.begin_again and (first is None or resent):
@@ -93,6 +93,14 @@ def _transaction_after(session: "Session", facts: Loss, decisions: list[Decision
         session.lost = Lost.UNTOLD
     elif facts.status == FAILED:
         session.lost = Lost.TOLD
+
+
+def _stays(facts: Loss, first: Decision) -> bool:
+    """True if the first unit is over, and with it what it did to the session.
+
+    Not if it is the BEGIN of a transaction that is lost.
+    """
+    return facts.status == IDLE and first.action is Action.FINISH and first.status == IDLE
 
 
 def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -> "list[Entry]":
