@@ -107,31 +107,31 @@ class Backend:
             letters = letters[:executes]
         multi = work.query and len(letters) > 1
         for index, letter in enumerate(letters):
-            refused = self._one(letter, (work.number, index), index > 0 or multi)
+            refused = self.one(letter, (work.number, index), index > 0 or multi)
             if refused:
-                self._fail()
+                self.fail()
                 yield Reply("E")
                 break
             if work.query and index == len(letters) - 1 and self.status == "I":
-                self._save()  # before the last CommandComplete, and no FATAL in between
+                self.save()  # before the last CommandComplete, and no FATAL in between
                 yield Reply("", fatal_ok=letter in "vx")
             elif letter in "CcPvx":
                 yield Reply("", fatal_ok=letter in "vx")
-            yield Reply("C", tag=self._tag)
+            yield Reply("C", tag=self.tag)
         else:
             if not work.query and executes is not None:
                 return
         if self.status == "I" and self.pending:
-            self._save()
+            self.save()
             yield Reply("", fatal_ok=False)
         self.implicit = False
         yield Reply("Z", status=self.status)
 
-    _tag = ""
+    tag = ""
 
-    def _one(self, letter: str, write: tuple[int, int], crowded: bool) -> bool:
+    def one(self, letter: str, write: tuple[int, int], crowded: bool) -> bool:
         """Run one statement; True if it fails."""
-        self._tag = letter
+        self.tag = letter
         if self.status == "E" and letter not in "CRcktP":
             return True
         in_block = self.status == "T" or self.implicit or crowded
@@ -165,20 +165,26 @@ class Backend:
             self.status = "T"
         else:
             if self.status == "E" or letter in "Rk":
-                self._tag = "R"
-                self.pending.clear()
-            self._save()
+                self.tag = "R"
+                self.drop()
+            self.save()
             self.mark, self.implicit = None, False
             self.status = "T" if letter in "ck" else "I"
         return False
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Commit."""
         self.saved += self.pending
         self.pending.clear()
 
-    def _fail(self) -> None:
+    def drop(self) -> None:
+        """Roll back."""
+        self.pending.clear()
+
+    def fail(self) -> None:
+        """The statement had an error."""
         if self.status == "I":
-            self.pending.clear()
+            self.drop()
         else:
             self.status = "E"
             if self.mark is None:

@@ -1,0 +1,339 @@
+"""A model client: logs in, sends its units, reads the answers against its belief, leaves.
+
+Owns: one connection at a time, the choice of what comes next. Must not know: the proxy.
+"""
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from proxy.postgres.protocol import messages
+from tests.simulation.belief import ENDS, PINS, Belief, Circumstances, Wrong
+from tests.simulation.script import Author, Item, Unit
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ANSWER_S_MAX = 90.0  # virtual: hold_s, a silent link found out, the server's own time, and more
+LIVES_MAX = 6
+
+
+class Client(asyncio.Protocol):
+    """One connection of a model client."""
+
+    def __init__(
+        self, world: "World", name: str, rng: random.Random, startup: dict[str, str]
+    ) -> None:
+        self.world, self.name, self.rng = world, name, rng
+        self.author = Author(rng, name, world.numbers)
+        self.belief = Belief(world.books, startup)
+        self.startup = startup
+        self.transport: Any = None
+        self.owed: deque[Unit] = deque()
+        self.key: tuple[int, bytes] | None = None
+        self.welcome = False
+        self.over = False
+        self.began_s = 0.0
+        self.left = False  # by its own will
+        self.last_words: dict[str, str] | None = None
+        self.last_seen: Unit | None = None
+        self._buffer = b""
+        self._news = asyncio.Event()
+        self._cancelled_to = -1
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        at = 0
+        while len(self._buffer) - at >= 5:
+            size = 1 + int.from_bytes(self._buffer[at + 1 : at + 5], "big")
+            if len(self._buffer) - at < size:
+                break
+            try:
+                self._message(chr(self._buffer[at]), self._buffer[at + 5 : at + size])
+            except Wrong as wrong:
+                self.world.wrong(f"{self.name}: {wrong}")
+            at += size
+        self._buffer = self._buffer[at:]
+        self._news.set()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over = True
+        self._news.set()
+
+    def _message(self, kind: str, body: bytes) -> None:
+        if kind in "SNA":
+            return
+        if kind == "E" and messages.is_fatal(messages.error_fields(body)):
+            self.last_words = messages.error_fields(body)
+        elif not self.welcome:
+            self._logging_in(kind, body)
+        elif not self.owed:
+            raise Wrong(f"message {kind} that nobody asked for: {body[:60]!r}")
+        elif kind != "Z":
+            self.owed[0].got.append((kind, body))
+        else:
+            unit = self.owed.popleft()
+            commit = any(item.verb in ENDS for later in self.owed for item in later.items)
+            cancelled = unit.number <= self._cancelled_to
+            faults = self.world.faults
+            self.world.trace(self.name, f"answered {unit.text} → {body.decode()}")
+            self.belief.read(unit, body.decode(), Circumstances(faults, cancelled, commit))
+
+    def _logging_in(self, kind: str, body: bytes) -> None:
+        if kind == "K":
+            self.key = messages.read_backend_key(body)
+        elif kind == "Z":
+            self.welcome = True
+        elif kind != "R":
+            raise Wrong(f"message {kind} during the login")
+
+    # -- one life
+
+    async def live(self, count: int) -> int:
+        """Log in, do `count` things, leave. Returns how many are left when the session ended."""
+        self.world.trace(self.name, "connects")
+        self.began_s = self.world.loop.time()
+        self.transport.write(messages.startup(0, self.startup))
+        await self._until(lambda: self.welcome)
+        while count and not self.over:
+            await asyncio.sleep(self._pause_s())
+            count -= 1
+            await self._act()
+        await self._leave()
+        self._judge_end()
+        self.belief.abandon(list(self.owed))
+        return count
+
+    def _pause_s(self) -> float:
+        return self.rng.choice((0.0, 0.0, 0.001, 0.02, 0.15, self.rng.choice((0.5, 12.0))))
+
+    async def _until(self, true: Any) -> None:
+        """Wait for it or the end of the connection; for ever is too long."""
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                while not true() and not self.over:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            owed = [unit.text for unit in self.owed]
+            self.world.wrong(f"{self.name}: no answer within {ANSWER_S_MAX} s to {owed}")
+            self.transport.abort()
+            self.over = True
+
+    async def _leave(self) -> None:
+        """At the end, in one of the ways clients do it."""
+        if self.over:
+            return
+        self.left = True
+        way = self.rng.randrange(6)
+        if way == 0 and self.belief.status == "I":
+            self._send([self._idle_unit()])
+            self.transport.write_eof()
+            await self._until(lambda: False)
+            if self.owed and not self.world.faults:
+                self.world.wrong(f"{self.name}: half-closed, and {self.owed[0].text} not answered")
+        elif way == 1:
+            self._send([self._idle_unit()])
+            self.transport.abort()
+        elif way == 2:
+            self.transport.abort()
+        elif way == 3 and self.key is not None:  # its cancel may come when its link is another's
+            self._send([self._idle_unit()])
+            end = self.world.connect(f"{self.name}'s cancel", _UntilClosed())
+            end.write(messages.cancel_request(*self.key))
+            await asyncio.sleep(self.rng.choice((0.0, 0.002)))
+            self.transport.abort()
+        else:
+            self.transport.write(messages.terminate())
+            self.transport.close()
+
+    def _judge_end(self) -> None:
+        """The proxy ended the session: was there a reason?"""
+        words = self.last_words
+        if self.left or not self.over:
+            return
+        problem = None
+        if words is None:
+            problem = None if self.world.cut_clients else "ended without a word"
+        else:
+            problem = self.world.may_end(self, words)
+        if problem:
+            self.world.wrong(f"{self.name}: {problem} ({words})")
+
+    @property
+    def pinned(self) -> bool:
+        """The session may hold what cannot be rebuilt."""
+        owed = any(item.verb in (*PINS, "note") for unit in self.owed for item in unit.items)
+        return bool(self.belief.pins) or self.belief.functions or owed
+
+    @property
+    def waits_since_s(self) -> float:
+        """Since when it has waited for what it waits for."""
+        return self.owed[0].sent_s if self.owed else self.began_s
+
+    def _send(self, units: list[Unit]) -> None:
+        for unit in units:
+            unit.sent_s = self.world.loop.time()
+            self.owed.append(unit)
+            self.world.trace(self.name, f"sends {unit.text}")
+        wire = b"".join(unit.wire for unit in units)
+        cut = self.rng.randrange(len(wire)) if self.rng.random() < 0.1 else 0
+        self.transport.write(wire[:cut] + wire[cut:] if not cut else wire[:cut])
+        if cut:
+            self.transport.write(wire[cut:])
+
+    async def _ask(self, units: list[Unit]) -> None:
+        self._send(units)
+        if self.rng.random() < 0.04:
+            await self._cancel()
+        await self._until(lambda: not self.owed)
+
+    async def _cancel(self) -> None:
+        """A CancelRequest on a connection of its own, as libpq sends it."""
+        if self.key is None:
+            return
+        await asyncio.sleep(self.rng.choice((0.0, 0.001, 0.01)))
+        waiter = _UntilClosed()
+        end = self.world.connect(f"{self.name}'s cancel", waiter)
+        self._cancelled_to = self.world.numbers.next()
+        end.write(messages.cancel_request(*self.key))
+        await waiter.closed.wait()
+        self._cancelled_to = self.world.numbers.next()
+
+    # -- what to do
+
+    def _idle_unit(self) -> Unit:
+        author = self.author
+        if self.belief.status == "E":
+            return author.unit([author.plain("rollback")])
+        return author.unit([self.rng.choice((author.insert, author.echo))()])
+
+    async def _act(self) -> None:
+        rng, author, status = self.rng, self.author, self.belief.status
+        if status == "E":
+            verb = rng.choice(("rollback", "rollback", "commit", "echo"))
+            item = author.echo() if verb == "echo" else author.plain(verb)
+            await self._ask([author.unit([item])])
+        elif rng.random() < 0.12:
+            await self._ask(self._pipeline())
+        elif status == "T":
+            await self._ask([author.unit([self._in_transaction()])])
+        elif rng.random() < 0.25:
+            await self._ask([author.unit([author.plain("begin")])])
+        elif rng.random() < 0.1:
+            items = [self._anything() for _ in range(rng.randrange(2, 4))]
+            await self._ask([author.unit(items)])
+        elif rng.random() < 0.05:
+            await self._ask([self._whole_transaction()])
+        else:
+            await self._ask([author.unit([self._at_rest()])])
+
+    def _whole_transaction(self) -> Unit:
+        author = self.author
+        middle = [author.insert() for _ in range(self.rng.randrange(1, 3))]
+        items = [author.plain("begin"), *middle, author.plain("commit")]
+        return author.unit(items, query=True)
+
+    def _pipeline(self) -> list[Unit]:
+        """Several units at once; what happens to one is not known when the next is sent."""
+        rng, author = self.rng, self.author
+        kinds: list[Item] = []
+        if self.belief.status == "I" and rng.random() < 0.5:
+            kinds = [
+                author.plain("begin"),
+                author.insert(),
+                author.insert(),
+                author.plain("commit"),
+            ]
+        elif self.belief.status == "T":
+            kinds = [author.insert(), author.plain("commit"), author.echo()]
+        else:
+            kinds = [self._anything() for _ in range(rng.randrange(2, 6))]
+        return [author.unit([item]) for item in kinds]
+
+    def _anything(self) -> Item:
+        author = self.author
+        makers = (author.echo, author.insert, author.insert, author.series)
+        return self.rng.choice(makers)()
+
+    def _in_transaction(self) -> Item:
+        rng, author = self.rng, self.author
+        draw = rng.random()
+        if draw < 0.3:
+            return author.plain(rng.choice(("commit", "commit", "rollback")))
+        if draw < 0.36:
+            return author.plain(rng.choice(("commit chain", "rollback chain")))
+        if draw < 0.42 and self.belief._point is None:
+            return author.plain("savepoint")
+        if draw < 0.46 and self.belief._point is not None:
+            return author.plain("rollback to")
+        if draw < 0.54:
+            return author.set(local=rng.random() < 0.4)
+        if draw < 0.58:
+            return author.plain(rng.choice(("duplicate", "syntax")))
+        if draw < 0.63:
+            return author.show(self.belief.settings_known())
+        return self._anything()
+
+    def _at_rest(self) -> Item:
+        rng, author, belief = self.rng, self.author, self.belief
+        draw = rng.random()
+        if draw < 0.14:
+            return author.set()
+        if draw < 0.28:
+            return author.show(belief.settings_known())
+        if draw < 0.52:
+            return self._statement(rng)
+        if draw < 0.57:
+            return author.plain(rng.choice(("duplicate", "syntax", "sleep")))
+        if draw < 0.60:
+            return author.note()
+        if draw < 0.62:
+            return author.plain(rng.choice(("reset all", "discard all", "deallocate all")))
+        if draw < 0.66 and author.special:
+            return author.plain(rng.choice(PINS))
+        return self._anything()
+
+    def _statement(self, rng: random.Random) -> Item:
+        """Prepared statements, of the protocol and of SQL."""
+        author, belief = self.author, self.belief
+        echo = author.echo()
+        if author.taste == "extended" or (author.taste == "both" and rng.random() < 0.5):
+            if belief.named and rng.random() < 0.6:
+                item = rng.choice(list(belief.named.values()))
+                again = replace(item, parse=False)
+                if item.bind is not None:
+                    again.bind, again.rows = echo.arg.encode(), echo.rows
+                return again
+            echo.name = f"s{author.numbers.next()}"
+            if rng.random() < 0.5:
+                echo.sql, echo.bind = "SELECT $1::text", echo.arg.encode()
+            return echo
+        if belief.sql_prepared and rng.random() < 0.6:
+            name = rng.choice(list(belief.sql_prepared))
+            if rng.random() < 0.2:
+                return Item("deallocate", f"DEALLOCATE {name}", name)
+            mark = belief.sql_prepared[name]
+            return Item("execute", f"EXECUTE {name}", name, rows=[mark.encode()])
+        name = f"p{author.numbers.next()}"
+        return Item("prepare", f"PREPARE {name} AS {echo.sql}", name, echo.arg)
+
+
+class _UntilClosed(asyncio.Protocol):
+    """Waits for the end of a connection."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()

@@ -1,0 +1,125 @@
+"""The product with one deliberate mistake each: a simulation that does not see them is blind."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from proxy.postgres.protocol import restore, verdict
+from proxy.postgres.protocol.fingerprint import Fingerprint
+from proxy.postgres.protocol.restore import Restoration
+from proxy.postgres.protocol.verdict import Action
+from proxy.postgres.runtime import attach, loss, pool, session, session_send
+from proxy.postgres.runtime.pool_context import Hold
+from proxy.postgres.runtime.session_base import SessionBase
+
+Patches = tuple[tuple[Any, str, Any], ...]
+
+
+def _judged(change: Callable[[Any], Any]) -> Patches:
+    def judge(units: Any, facts: Any) -> Any:
+        return [change(decision) for decision in verdict.judge(units, facts)]
+
+    return ((loss, "judge", judge),)
+
+
+def _resend_doubtful(decision: Any) -> Any:
+    again = decision.action is Action.DOUBT and decision.status == verdict.IDLE
+    return replace(decision, action=Action.RESEND) if again else decision
+
+
+def _deny_doubtful(decision: Any) -> Any:
+    return replace(decision, action=Action.ROLLED) if decision.action is Action.DOUBT else decision
+
+
+def _restore_no_settings() -> Patches:
+    def restoration(state: Any) -> Restoration:
+        whole = restore.restoration(state)
+        return Restoration(b"", 0, whole.listens)
+
+    blind = mock.Mock(return_value=None)
+    return ((attach, "restoration", restoration), (Fingerprint, "difference", blind))
+
+
+def _say_twice() -> Patches:
+    say = SessionBase.say
+
+    def twice(self: Any, data: bytes) -> None:
+        say(self, data)
+        if data.startswith(b"C") and self.link is None:
+            say(self, data)
+
+    return ((SessionBase, "say", twice),)
+
+
+def _release_and_send_again() -> Patches:
+    part = session.Session.from_link
+
+    def from_link(self: Any, data: bytes) -> None:
+        part(self, data)
+        for unit in self.expected.inflight:
+            unit.released, unit.replies = False, 0
+
+    return ((session.Session, "from_link", from_link),)
+
+
+def _unclean() -> Patches:
+    return ((session, "cleaning", lambda *_: None),)
+
+
+def _no_statements() -> Patches:
+    def with_missing(asking: Any, unit: Any, part: bytes) -> bytes:
+        return part
+
+    return ((attach, "with_missing", with_missing),)
+
+
+def _all_unsent() -> Patches:
+    def mark_unsent(units: Any, left_bytes: int) -> None:
+        for unit in units:
+            unit.unsent = unit.untouched = True
+
+    return ((loss, "mark_unsent", mark_unsent),)
+
+
+def _never_leave() -> Patches:
+    return ((Hold, "leave", lambda self: None),)
+
+
+def _any_startup() -> Patches:
+    def pop(self: Any, startup: Any) -> Any:
+        return self._idle.pop() if self._idle and not self._waiters else None
+
+    return ((pool.Pool, "_pop", pop),)
+
+
+def _forget_queue() -> Patches:
+    def put_first(self: Any, entries: Any) -> None:
+        """What the verdict wants next is dropped."""
+
+    return ((session_send.SendingSession, "put_first", put_first),)
+
+
+MUTANTS: dict[str, Callable[[], Patches]] = {
+    "a doubtful write is sent again": lambda: _judged(_resend_doubtful),
+    "a doubtful write is denied": lambda: _judged(_deny_doubtful),
+    "settings are not restored": _restore_no_settings,
+    "prepared statements are not made again": _no_statements,
+    "an answer is said twice": _say_twice,
+    "a half-delivered answer is sent again": _release_and_send_again,
+    "a link is handed on uncleaned": _unclean,
+    "whatever was in flight counts as unsent": _all_unsent,
+    "a hold slot is never given back": _never_leave,
+    "links of other start-up settings are taken": _any_startup,
+    "what the verdict decided is dropped": _forget_queue,
+}
+
+
+@contextlib.contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """The product with this mistake."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, wrong in MUTANTS[name]():
+            stack.enter_context(mock.patch.object(owner, attribute, wrong))
+        yield

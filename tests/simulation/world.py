@@ -1,0 +1,291 @@
+"""One run: the real runtime between model clients and a model server, faults, and the checks.
+
+Everything follows from the seed. `run(seed)` gives what went wrong (nothing, it is hoped), what
+happened, and the trace.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from proxy.core import numbers as product_numbers
+from proxy.net.contexts import ClientTls, SslMode
+from proxy.net.dial import Address
+from proxy.net.keepalive import Keepalive
+from proxy.postgres.runtime import entry, route, rules, upstream
+from proxy.postgres.runtime.link import Link
+from proxy.postgres.runtime.options import (
+    AuthOptions,
+    Host,
+    PoolOptions,
+    ResilienceOptions,
+    RouteOptions,
+    UpstreamOptions,
+)
+from proxy.postgres.runtime.route import PostgresRoute
+from proxy.postgres.runtime.session_base import SessionBase
+from tests.simulation.belief import Books
+from tests.simulation.client import LIVES_MAX, Client
+from tests.simulation.loop import START_S, Deadlock, Livelock, VirtualLoop
+from tests.simulation.network import Endpoint, Network, Plan, installed
+from tests.simulation.script import Numbers
+from tests.simulation.server import Server
+
+HOLD_S = 6.0
+KEEPALIVE = Keepalive(idle_s=2, interval_s=1, count=2)
+FAULTS = ("fin", "rst", "silence", "terminate", "restart", "crash")
+
+
+@dataclass
+class Outcome:
+    """What one run gave."""
+
+    seed: int
+    problems: list[str] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+    trace: list[tuple[float, str, object]] = field(default_factory=list)
+
+    def told(self) -> Iterator[str]:
+        """The trace for people, a line each."""
+        for now_s, who, what in self.trace:
+            text = repr(what) if isinstance(what, bytes) else str(what)
+            yield f"{now_s - START_S:10.6f}  {who:<22} {text[:200]}"
+
+
+class World:
+    """All there is in one run."""
+
+    def __init__(self, seed: int, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self.out = Outcome(seed)
+        self.numbers = Numbers()
+        self.books = Books()
+        self.faults = 0
+        self.hard = False  # faults may last as long as the proxy waits
+        self.cut_clients = False
+        self.rng = random.Random(f"{seed} faults")
+        self.network = Network(loop, random.Random(f"{seed} network"), self.trace)
+        self.network.plans = self._plan
+        self.server = Server(self.network, random.Random(f"{seed} server"))
+        self.clients = self.rng.randrange(1, 5)
+        self.cut_chance = self.rng.choice((0.0, 0.0, 0.3, 0.6))
+        small = self.rng.random() < 0.15
+        self.pool_size = self.rng.randrange(1, 4) if small else self.clients + 2
+        self.route: Any = None
+        loop.set_exception_handler(self._crashed)
+
+    # -- what is noted
+
+    def trace(self, who: str, what: object) -> None:
+        """One event of the run."""
+        self.out.trace.append((self.loop.time(), who, what))
+
+    def wrong(self, problem: str) -> None:
+        """An invariant is broken."""
+        self.trace("WRONG", problem)
+        self.out.problems.append(problem)
+
+    def events(self, event: str, /, *, level: str = "info", **fields: object) -> None:
+        """The product's own events."""
+        fields.pop("route", None)
+        self.trace("proxy", f"{event} {fields}")
+        self.out.seen[event] += 1
+        if event == "link_lost":
+            verdicts = fields["verdicts"]
+            assert isinstance(verdicts, list)
+            self.out.seen.update(verdicts)
+        if event == "replayed":
+            self.out.seen[f"certificate {fields['certificate']}"] += 1
+        if level == "error":
+            self.wrong(f"{event} {fields}")
+
+    def _crashed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.wrong(f"{context.get('message')}: {context.get('exception')!r}")
+
+    # -- the parts
+
+    def options(self) -> RouteOptions:
+        """The route's."""
+        rng = self.rng
+        return RouteOptions(
+            name="sim",
+            upstream=UpstreamOptions(
+                hosts=(Host(Address("127.0.0.1", 5432)),),
+                tls=ClientTls(mode=SslMode.DISABLE),
+                connect_timeout_s=3.0,
+                keepalive=KEEPALIVE,
+            ),
+            auth=AuthOptions(method="trust"),
+            pool=PoolOptions(size=self.pool_size, warm=rng.randrange(2)),
+            resilience=ResilienceOptions(hold_s=HOLD_S, notice_s=2.0),
+            ping_s=rng.choice((5.0, 25.0)),
+            ping_timeout_s=2.0,
+        )
+
+    def connect(self, name: str, protocol: Any) -> Endpoint:
+        """A client's new connection to the proxy."""
+        return self.network.client(name, self.route.client_protocol, protocol)
+
+    async def _client(self, number: int) -> None:
+        rng = random.Random(f"{self.out.seed} client {number}")
+        left = rng.randrange(4, 14)
+        startup = {"user": rng.choice(("ann", "ann", "bob")), "database": "app"}
+        if rng.random() < 0.3:
+            startup["application_name"] = rng.choice(("one", "two"))
+        for life in range(LIVES_MAX):
+            await asyncio.sleep(rng.uniform(0, 0.05) * life)
+            client = Client(self, f"c{number}.{life}", rng, startup)
+            self.connect(client.name, client)
+            left = await client.live(left)
+            if not left:
+                return
+
+    # -- faults
+
+    def _plan(self) -> Plan | None:
+        """How the link that is made now will break."""
+        rng = self.rng
+        if rng.random() >= self.cut_chance or self.faults > 12:
+            return None
+        self.faults += 1
+        self.hard = True
+        size = rng.choice((100, 400, 1500, 1500, 4000, 90_000))
+        return Plan(rng.random() < 0.4, rng.randrange(size), rng.choice(("fin", "rst", "silence")))
+
+    async def _break_things(self) -> None:
+        rng = self.rng
+        count = rng.choice((0, 1, 2, 4))
+        for _ in range(count):
+            await asyncio.sleep(rng.choice((0.01, 0.05, 0.3, 1.0)) * rng.random())
+            kind = rng.choice(FAULTS)
+            self.faults += 1
+            self.trace("fault", kind)
+            self.hard = self.hard or kind == "silence"
+            self.out.seen[f"fault {kind}"] += 1
+            if kind in ("restart", "crash"):
+                await self._restart(kind)
+            elif kind == "terminate":
+                if self.server.backends:
+                    pid = rng.choice(list(self.server.backends))
+                    self.server.end(pid, self.server.backends[pid].start)
+            elif self.network.upstreams:
+                end = rng.choice(list(self.network.upstreams.values()))
+                self.network.break_(end if rng.random() < 0.5 else end.peer, kind)
+
+    async def _restart(self, kind: str) -> None:
+        server, rng = self.server, self.rng
+        if kind == "restart":
+            server.stop_fast()
+        else:
+            server.kill()
+        await asyncio.sleep(rng.choice((0.0, 0.05, 1.0)))
+        if rng.random() < 0.4:
+            server.start(starting=True)
+            await asyncio.sleep(rng.choice((0.02, 0.5)))
+        server.start(starting=False)
+
+    # -- checks
+
+    def may_end(self, client: Client, words: dict[str, str]) -> str | None:
+        """Why the proxy must not have ended this session so; None: it may."""
+        code = words["C"]
+        if code == "53300" and self.pool_size < self.clients + 2:
+            return None
+        if not self.faults:
+            return "ended without a fault"
+        if code == "57P01":
+            return None if client.pinned else "ended for a state that can be rebuilt"
+        if code in ("08006", "57P03", "53300") and self.hard:
+            early = self.loop.time() - client.waits_since_s < HOLD_S * 0.99
+            return f"ended with {code} before its time" if early else None
+        return f"ended with {code}"
+
+    async def main(self) -> None:
+        """The run itself."""
+        self.route = PostgresRoute(
+            self.options(), self.events, random.Random(f"{self.out.seed} proxy")
+        )
+        self.route.start()
+        lives = [self._client(number) for number in range(self.clients)]
+        await asyncio.gather(self._break_things(), *lives)
+        await asyncio.sleep(30.0)
+        self._at_rest()
+        await self.route.stop(1.0)
+        await asyncio.sleep(10.0)
+        self._after_stop()
+        self.out.problems += self.books.problems(self.server.ledger)
+        self.out.problems += [*self.network.crashes, *self.server.bugs]
+
+    def _at_rest(self) -> None:
+        """Everybody has gone, and there was time to tidy up."""
+        route = self.route
+        for what, count in (
+            ("sessions", len(route.sessions)),
+            ("entries", len(route.entries)),
+            ("hold slots", route.hold.count),
+            ("cancel keys", len(route._keys)),
+            ("dials under way", route.upstream.opening),
+        ):
+            if count:
+                self.wrong(f"{count} {what} left when all clients have gone")
+        links = 0
+        for pool in route.pools.values():
+            counts = pool.counts()
+            links += counts["links"]
+            if counts["links"] != counts["idle"] + pool._pinging or counts["waiting"]:
+                self.wrong(f"a pool at rest: {counts}, {pool._pinging} pinged")
+            if counts["links"] > self.pool_size:
+                self.wrong(f"a pool above its size: {counts}")
+        alive = sum(not end.silent for end in self.network.upstreams.values())
+        if alive != links:
+            self.wrong(f"{alive} connections to the server, {links} links in the pools")
+
+    def _after_stop(self) -> None:
+        route = self.route
+        if len(route.tasks):
+            self.wrong(f"{len(route.tasks)} tasks after the stop")
+        left = [end.name for end in self.network.upstreams.values()]
+        if left:
+            self.wrong(f"connections after the stop: {left}")
+
+
+@contextlib.contextmanager
+def determined(seed: int) -> Iterator[None]:
+    """Hashes and secrets that are the same in each run of a seed."""
+    rng = random.Random(f"{seed} secrets")
+    product_numbers.session_number._last = 0
+    product_numbers.link_number._last = 0
+    secrets = mock.Mock(token_bytes=rng.randbytes)
+    with contextlib.ExitStack() as stack:
+        for module in (entry, route, rules, upstream):
+            stack.enter_context(mock.patch.object(module, "secrets", secrets))
+        for kind in (SessionBase, Link):
+            stack.enter_context(mock.patch.object(kind, "__hash__", lambda self: self.number))
+        yield
+
+
+def run(seed: int) -> Outcome:
+    """One run from its seed. Never raises: what went wrong is in `problems`."""
+    loop = VirtualLoop()
+    asyncio.set_event_loop(loop)
+    world = World(seed, loop)
+    loop.network = world.network
+    try:
+        with determined(seed), installed(world.network):
+            try:
+                loop.run_until_complete(world.main())
+            except (Deadlock, Livelock, AssertionError) as error:
+                world.wrong(f"{type(error).__name__}: {error}")
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            with contextlib.suppress(Deadlock, Livelock):
+                loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    return world.out
