@@ -1,5 +1,6 @@
 """Several workers on shared ports: one view, limits shared, a dead one replaced, cancels found."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import redis
 
 from proxy.demo.servers import PostgresServer, RedisServer
 from tests.fix_backstay import Backstay
+from tests.integration.admin_client import EventStream
 from tests.integration.life.load import Load, logged, queries
 from tests.integration.life.test_reload import reload
 
@@ -141,6 +144,46 @@ def test_a_reload_reaches_all_or_none(proxy: Backstay, tmp_path: Path) -> None:
         assert not list(directory.iterdir())
         asking.progress()
     assert not asking.errors
+
+
+def test_a_worker_that_stands_still_is_replaced(proxy: Backstay) -> None:
+    """Its loop does not turn, as with a bug of ours: its clients get another worker's."""
+    pids = sorted(proxy.logged("worker_started", "pid"))
+    os.kill(pids[0], signal.SIGSTOP)
+    logged(proxy, "worker_started", 4)
+    assert proxy.logged("worker_stuck", "pid") == {pids[0]}
+    assert proxy.logged("worker_died", "code") == {-9}
+    for _ in range(20):
+        with psycopg.connect(proxy.dsn()) as session:
+            assert session.execute("select 1").fetchone() == (1,)
+
+
+def test_one_stream_of_events_for_all(make_backstay: Make, postgres: PostgresServer) -> None:
+    """Whichever worker lost a link: the listener at the admin port hears of it."""
+    upstream = f"postgresql://postgres:x@127.0.0.1:{postgres.port}/app"
+    route = {"upstream": upstream, "auth": {"method": "trust"}, "pool": {"size": 80}}
+    proxy = make_backstay(workers=2, postgres=[route])
+    with ExitStack() as stack:
+        ours = []
+        while len(proxy.logged("connected", "worker")) < 2:
+            session = psycopg.connect(proxy.dsn(), autocommit=True)
+            ours.append(stack.enter_context(contextlib.closing(session)))
+            assert len(ours) < 40, "all of them came to one worker"
+        events = stack.enter_context(EventStream(proxy.config["admin"]["listen"]))
+        told = events.until("status", lambda status: status["postgres"][0]["clients"] == len(ours))
+        assert [worker["number"] for worker in told["workers"]] == [1, 2]
+        postgres.sql(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where backend_type = 'client backend' and pid = any(%s)",
+            [session.info.backend_pid for session in ours],
+        )
+        workers: set[str] = set()
+        while len(workers) < 2:
+            incident = events.until("incident", lambda incident: incident["ended_s"])
+            assert incident["reason"] == "upstream_fatal"
+            workers.add(incident["id"].split("-")[1])
+        for session in ours:
+            assert session.execute("select 1").fetchone() == (1,)
 
 
 def test_workers_end_with_their_parent(proxy: Backstay) -> None:
