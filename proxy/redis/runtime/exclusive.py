@@ -137,12 +137,16 @@ class ExclusiveSession:
             link = await client.route.pool.take(self._identity())
         except UpstreamRefused as error:
             client.refused(error)
-            return
         except ProxyError as error:
             client.route.counters.not_executed += 1
             client.not_executed(error)
+        else:
+            self._start(link, data, args)
             return
-        self._start(link, data, args)
+        if client.has_unread:
+            # Sent behind it, and not knowing: nothing of it may run as if there was no transaction.
+            name = args[0].upper()
+            client.session.lost_transaction(multi=name == b"MULTI", watching=name == b"WATCH")
 
     def _start(self, link: ExclusiveLink, data: bytes, args: list[bytes]) -> None:
         client = self.client

@@ -249,6 +249,24 @@ async def test_who_waits_for_an_exclusive_link_gets_the_next_that_is_free(place:
     assert routed.route.pool.total == 1
 
 
+async def test_what_is_sent_behind_a_multi_that_found_no_link_does_not_run(place: Place) -> None:
+    """Nor without the WATCH that should have guarded it; what is sent later does."""
+    routed = await place.route(limits={"exclusive_links_max": 1}, hold_s=0.2)
+    first, second = await routed.wire(), await routed.wire()
+    assert await first.ask("MULTI") == b"+OK\r\n"
+    second.send(command("MULTI") + command("INCR", "n") + command("EXEC") + command("PING"))
+    replies = await second.replies(4)
+    assert replies[0].startswith(DOWN)
+    assert [reply[:10] for reply in replies[1:3]] == [b"-EXECABORT"] * 2
+    assert replies[3] == b"+PONG\r\n"
+    second.send(command("WATCH", "n") + command("MULTI") + command("INCR", "n") + command("EXEC"))
+    replies = await second.replies(4)
+    assert replies[0].startswith(DOWN)
+    assert replies[1:] == [b"+OK\r\n", b"+QUEUED\r\n", b"*-1\r\n"]
+    assert (await second.ask("MULTI")).startswith(DOWN)
+    assert await second.ask("INCR", "n") == b":1\r\n"
+
+
 async def test_half_a_message_is_not_for_the_links_next_owner(place: Place) -> None:
     routed = await place.route()
     reader = await routed.wire(3)
