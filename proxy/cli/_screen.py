@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
+from proxy.core.reasons import in_words
 from proxy.diagnose.units import clean, counted, duration, percent, size
 
 Status = Mapping[str, Any]
@@ -46,7 +47,7 @@ def _route_line(route: Status, kind: str) -> Text:
     text.append(f"{kind} {clean(route['name'])}: ", "bold")
     text.append(clean(state), _STATES.get(state, ""))
     if state == "away":
-        text.append(f" for {duration(route['away_s'])}, {clean(route['reason'])}", "red")
+        text.append(f" for {duration(route['away_s'])}: {in_words(clean(route['reason']))}", "red")
     listens, upstream = (", ".join(map(clean, route[name])) for name in ("listen", "upstream"))
     text.append(f"  {listens} → {upstream}", "dim")
     return text
@@ -150,8 +151,9 @@ def _saved(saved: Status) -> Text:
 def _findings(findings: list[Status]) -> Iterator[Text]:
     for finding in findings:
         level = clean(finding["level"])
-        text = Text.assemble((level.upper(), _LEVELS.get(level, "")), f" {clean(finding['text'])}")
-        yield text
+        where = f"{clean(finding['route'])}: " if finding["route"] else ""
+        what = f" {where}{clean(finding['text'])}"
+        yield Text.assemble((level.upper(), _LEVELS.get(level, "")), what)
         if finding["advice"]:
             yield Text(f"    → {clean(finding['advice'])}")
 
@@ -162,7 +164,7 @@ def _incident(incident: Status, now_s: float) -> Text:
     lasted = duration((incident["ended_s"] if over else now_s) - incident["started_s"])
     text = Text("last incident: " if over else "incident: ", "dim" if over else "bold red")
     text.append(
-        f"{clean(incident['route'])}, {ago} ago, {clean(incident['reason'])}: "
+        f"{clean(incident['route'])}, {ago} ago, {in_words(clean(incident['reason']))}: "
         f"{counted(incident['losses'], 'link')} lost, {counted(incident['sessions'], 'session')}, "
         f"longest wait {duration(incident['longest_wait_s'])}, "
         f"{counted(sum(incident['errors'].values()), 'error')} answered, "

@@ -6,6 +6,7 @@ A finding is about a state that lasts or a ratio that says something; single eve
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from proxy.core.reasons import in_words
 from proxy.core.report import KeyCount, PostgresReport, RedisReport, Report, WorkerReport
 
 CRITICAL, WARNING, INFO = "critical", "warning", "info"
@@ -91,12 +92,13 @@ _LIFE = {
 def _of_route(route: PostgresReport | RedisReport) -> Iterator[Finding]:
     if route.state == "away":
         waits = "session" if isinstance(route, PostgresReport) else "command"
-        reason = f" ({route.reason})" if route.reason else ""
+        reason = f" ({in_words(route.reason)})" if route.reason else ""
         yield Finding(
             CRITICAL,
             route.name,
-            f"the upstream is away for {_seconds(route.away_s)}{reason},"
-            f" {_many(route.waiting, waits)} wait{'s' if route.waiting == 1 else ''}",
+            f"the upstream has been away for {_seconds(route.away_s)}{reason};"
+            f" {_many(route.waiting, waits) if route.waiting else 'nobody'}"
+            f" wait{'' if route.waiting > 1 else 's'}",
             f"Look at {' and '.join(route.upstream)}: is it running, and is the path to it open?",
         )
     elif route.state == "paused":

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from proxy.core.errors import LimitExceeded
 from proxy.core.operator import Act, Operator, Outcome
+from proxy.core.reasons import in_words
 from proxy.core.report import PostgresReport, RedisReport, Report
 from proxy.net.clock import unix_offset_s
 from proxy.net.tasks import TaskSet
@@ -126,7 +127,7 @@ def not_ready(report: Report) -> Sequence[str]:
     routes: list[PostgresReport | RedisReport] = [*report.postgres, *report.redis]
     for route in routes:
         if route.state == "away":
-            reason = f": {route.reason}" if route.reason else ""
+            reason = f": {in_words(route.reason)}" if route.reason else ""
             why.append(f"{route.name}: the upstream is away{reason}")
         elif route.state in ("paused", "draining"):
             why.append(f"{route.name} is {route.state}")

@@ -150,7 +150,7 @@ def test_an_outage_and_its_end(scene: Scene) -> None:
         assert admin.ask("/healthz").status == 200
         status = admin.status()
         assert status["well"] is False
-        assert status["summary"].startswith("main: the upstream is away for ")
+        assert status["summary"].startswith("main: the upstream has been away for ")
         assert "1 session waits" in status["summary"]
         assert status["incidents"][0]["ended_s"] is None
         assert admin.metric("backstay_postgres_state", route="main", state="away") == 1

@@ -118,6 +118,11 @@ def last_words(fields: Fields | None) -> str:
     return f'The server\'s last words: {severity} {sqlstate} "{said}".'
 
 
+def _last_attempt(cause: str) -> str:
+    """What the last attempt met as a sentence: `cause` is one already, a clause, or nothing."""
+    return cause if not cause or cause.endswith(".") else f"The last attempt: {cause}."
+
+
 def _with_last_words(detail: str, last: Fields | None) -> str:
     return f"{detail} {last_words(last)}".rstrip()
 
@@ -142,7 +147,7 @@ def doubt(
     status: int | None = STATUS_IDLE,
     last: Fields | None = None,
 ) -> Said:
-    """E-DOUBT. `why`: what makes the outcome unknown, such as `no transaction id`, no full stop."""
+    """E-DOUBT. `why`: what makes the outcome unknown, such as `its COMMIT may have run`."""
     assert sqlstate in DOUBT_SQLSTATES, sqlstate
     text = _Text(
         sqlstate,
@@ -213,11 +218,11 @@ def state_lost(what: str, last: Fields | None = None) -> Said:
 
 
 def gone(seconds: float, cause: str = "") -> Said:
-    """E-GONE: a session waited `seconds` in vain. `cause`: a sentence, such as `last_words(…)`."""
+    """E-GONE: a session waited `seconds` in vain. `cause`: what the last attempt met."""
     text = _Text(
         "08006",
         f"terminating connection: database unreachable for {_seconds(seconds)}",
-        f"What was waiting has changed no data. {cause}".rstrip(),
+        f"What was waiting has changed no data. {_last_attempt(cause)}".rstrip(),
         "Connect again when the database is back; resilience.hold_s sets how long sessions wait.",
     )
     return _fatal(Reason.HOLD_TIMEOUT, text)
@@ -228,7 +233,7 @@ def starting(seconds: float, cause: str = "") -> Said:
     text = _Text(
         "57P03",
         f"terminating connection: database not available, waited {_seconds(seconds)}",
-        f"Nothing was executed. {cause}".rstrip(),
+        f"Nothing was executed. {_last_attempt(cause)}".rstrip(),
         "Try again when the database is back; resilience.hold_s sets how long clients wait.",
     )
     return _fatal(Reason.UPSTREAM_UNREACHABLE, text)
@@ -451,7 +456,7 @@ def waiting(seconds: float, hold_s: float, wait: Wait) -> Said:
     """NOTICE to a session that has waited `seconds` of at most `hold_s`."""
     message, hint, reason = _WAITS[wait]
     if wait is Wait.PAUSED:
-        hint = "an operator has paused the database, and it goes on after RESUME."
+        hint = "An operator has paused the database; it goes on after RESUME."
         text = _Text("00000", message.format(_seconds(seconds)), "Nothing is lost.", hint)
         return _made("NOTICE", reason, text)
     text = _Text(

@@ -25,6 +25,9 @@ ATTEMPTS_MAX = 5  # sendings of one unit; a statement that kills its server must
 
 IDLE, IN_TRANSACTION, FAILED = b"ITE"
 
+_UNPROVEN = "nothing proves that it was rolled back"
+_IN_PARTS = "it is not one transaction, and may have been done in part"
+
 
 class Replay(Enum):
     """The setting `resilience.replay`."""
@@ -159,14 +162,13 @@ def _unproven(unit: Unit, kind: Class, loss: Loss) -> Decision:
         if unit.released:
             return Decision(Action.DOUBT, IDLE, "its answer broke off")
         return _again(unit, kind, loss, Action.RESEND)
-    why = "not transactional" if kind is Class.OTHER else "no transaction id"
-    return Decision(Action.DOUBT, IDLE, why)
+    return Decision(Action.DOUBT, IDLE, _IN_PARTS if kind is Class.OTHER else _UNPROVEN)
 
 
 def _rolled_back(unit: Unit, kind: Class, loss: Loss, queued: bool) -> Decision:
     """Certificate FT: the first unit was rolled back, those queued behind it were never read."""
     if kind is Class.OTHER and not queued:
-        return Decision(Action.DOUBT, IDLE, "not transactional")
+        return Decision(Action.DOUBT, IDLE, _IN_PARTS)
     if unit.released and kind is not Class.READ:
         return Decision(Action.ROLLED, IDLE, "when its answer had begun")
     if loss.replay is Replay.READS and not queued and kind in (Class.WRITE, Class.SEQUENCE):
@@ -189,7 +191,7 @@ def _copy_in(unit: Unit, kind: Class, loss: Loss) -> Decision:
     """COPY FROM STDIN, and its CopyDone went out: it may have committed."""
     if kind is not Class.OTHER and loss.fatal and _fatal_counts(unit, loss):
         return Decision(Action.ROLLED, IDLE, "at the end of COPY")
-    return Decision(Action.DOUBT, IDLE, "no transaction id")
+    return Decision(Action.DOUBT, IDLE, _UNPROVEN)
 
 
 def _again(unit: Unit, kind: Class, loss: Loss, action: Action) -> Decision:
@@ -201,7 +203,7 @@ def _again(unit: Unit, kind: Class, loss: Loss, action: Action) -> Decision:
         return Decision(_as_before(unit, action), IDLE)
     if kind is Class.READ:
         return Decision(Action.MID, IDLE)
-    return Decision(Action.ROLLED, IDLE, "and it was not sent again")
+    return Decision(Action.ROLLED, IDLE, "and the statement was not sent again")
 
 
 def _as_before(unit: Unit, action: Action) -> Action:

@@ -43,7 +43,10 @@ def test_all_is_well_at_one_glance(tab: Tab, well: StandIn) -> None:
 
 def test_an_upstream_that_is_away_is_said_first(tab: Tab, stand_in: MakeStandIn) -> None:
     tab.open(stand_in(away()).url)
-    summary = "main: the upstream is away for 12 s (upstream_unreachable), 37 sessions wait."
+    summary = (
+        "main: the upstream has been away for 12 s (the server could not be reached);"
+        " 37 sessions wait."
+    )
     assert tab.field("summary") == summary
     assert tab.text(".verdict-word") == "TROUBLE"
     assert tab.js("document.querySelector('.verdict use').getAttribute('href')") == "#icon-critical"
@@ -274,12 +277,12 @@ def test_what_a_reader_does_survives_the_ticks(tab: Tab, well: StandIn) -> None:
     tab.js("document.querySelector('.incidents summary').focus()")
     tab.js("""window.changed = []; new MutationObserver((all) => { window.changed.push(...all); })
       .observe(document.querySelector('[aria-live]'), { childList: true, subtree: true })""")
-    summary = "main: the upstream is away for {} s, 3 sessions wait."
+    summary = "main: the upstream has been away for {} s; 3 sessions wait."
     for second in (1, 2, 13):
         well.status = canned.status(
             canned.report(), well=False, summary=summary.format(second), now_s=NOW_S + second
         )
-        tab.wait(f"document.querySelector('.verdict-text').textContent.includes(' {second} s,')")
+        tab.wait(f"document.querySelector('.verdict-text').textContent.includes(' {second} s;')")
     assert tab.js("document.querySelector('.incidents details').open")
     assert tab.js("document.activeElement.tagName") == "SUMMARY"
     # Told once that something is wrong, not for every second that it lasts.

@@ -145,25 +145,25 @@ def test_all_is_well(run: Callable[..., Result], canned: Canned) -> None:
         "  cache 90 % hits (7 of keys that do not exist, 0 repeats); 5 keys, 4 KiB of 64 MiB",
         "process 4711: 50 MiB",
         "drops absorbed 5, errors answered 2, reads saved 900",
-        "last incident: main, 10 s ago, upstream_eof: 3 links lost, 12 sessions, longest wait "
-        "1.2 s, 2 errors answered, over after 2.5 s",
+        "last incident: main, 10 s ago, the server, or something on the path, closed the link: "
+        "3 links lost, 12 sessions, longest wait 1.2 s, 2 errors answered, over after 2.5 s",
     ]
 
 
 def test_not_well(run: Callable[..., Result], canned: Canned) -> None:
     findings = [
-        {"level": "critical", "route": "main", "text": "main: away.", "advice": "Look at db."},
-        {"level": "info", "route": "", "text": "Quiet.", "advice": ""},
+        {"level": "critical", "route": "main", "text": "it is away", "advice": "Look at db."},
+        {"level": "info", "route": "", "text": "quiet", "advice": ""},
     ]
     told = status(well=False, summary="main: the upstream is away.", findings=findings)
-    told["postgres"][0] |= {"state": "away", "away_s": 12.0, "reason": "dial_refused"}
+    told["postgres"][0] |= {"state": "away", "away_s": 12.0, "reason": "upstream_unreachable"}
     told["redis"][0]["cache"]["refused"] = "Redis 6.2"
     canned.answer = (200, json.dumps(told).encode())
     result = run("status", "--url", canned.url)
     assert result.exit_code == 1
     for text in (
-        "postgres main: away for 12 s, dial_refused",
-        "CRITICAL main: away.\n    → Look at db.\nINFO Quiet.\n",
+        "postgres main: away for 12 s: the server could not be reached",
+        "CRITICAL main: it is away\n    → Look at db.\nINFO quiet\n",
         "cache off: Redis 6.2",
     ):
         assert text in result.stdout

@@ -85,12 +85,19 @@ def test_what_makes_an_outcome_unknown_is_on_the_page() -> None:
     found = set()
     for file in (ROOT / "proxy" / "postgres").rglob("*.py"):
         text = file.read_text()
-        for node in ast.walk(ast.parse(text)) if "Action.DOUBT" in text else ():
+        tree = ast.parse(text)
+        named = {
+            ast.unparse(one.targets[0]): one.value
+            for one in tree.body
+            if isinstance(one, ast.Assign)
+        }
+        for node in ast.walk(tree) if "Action.DOUBT" in text else ():
             if not isinstance(node, ast.Call) or len(node.args) != 3:
                 continue
             if ast.unparse(node).startswith("Decision(Action.DOUBT, "):
-                found |= set(strings(node.args[2]))
-    assert len(found) >= 4
+                for part in ast.walk(node.args[2]):
+                    found |= set(strings(named.get(ast.unparse(part), part)))
+    assert len(found) >= 5
     for why in (*found, "the statement writes, and its first run may have been saved"):
         assert f"`{why}`" in PAGE
 

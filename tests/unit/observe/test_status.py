@@ -101,15 +101,28 @@ KEYS = [KeyCount("user:*:token", 14), KeyCount("rare:*", 4)]
 CASES = [
     (
         postgres(state="away", reason="upstream_reset", away_s=12.3, waiting=37),
-        ("critical", "main", "the upstream is away for 12 s (upstream_reset), 37 sessions wait"),
+        (
+            "critical",
+            "main",
+            "the upstream has been away for 12 s (the link was reset); 37 sessions wait",
+        ),
     ),
     (
         postgres(state="away", away_s=0.4, waiting=1),
-        ("critical", "main", "the upstream is away for 400 ms, 1 session waits"),
+        ("critical", "main", "the upstream has been away for 400 ms; 1 session waits"),
     ),
     (
-        redis(state="away", reason="upstream_eof", away_s=2.0, waiting=3),
-        ("critical", "cache", "the upstream is away for 2.0 s (upstream_eof), 3 commands wait"),
+        postgres(state="away", away_s=20.0),
+        ("critical", "main", "the upstream has been away for 20 s; nobody waits"),
+    ),
+    (
+        redis(state="away", reason="upstream_unreachable", away_s=2.0, waiting=3),
+        (
+            "critical",
+            "cache",
+            "the upstream has been away for 2.0 s (the server could not be reached);"
+            " 3 commands wait",
+        ),
     ),
     (postgres(state="paused"), ("warning", "main", "paused")),
     (
@@ -187,7 +200,7 @@ def test_the_worst_comes_first_and_is_the_summary() -> None:
     )
     told = status(report, 1.0)
     assert [one["level"] for one in told["findings"]] == ["critical", "warning", "info"]
-    assert told["summary"] == "main: the upstream is away for 3.0 s, 2 sessions wait."
+    assert told["summary"] == "main: the upstream has been away for 3.0 s; 2 sessions wait."
     assert told["well"] is False
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core import report
-from proxy.core.reasons import Reason
+from proxy.core.reasons import Reason, in_words
 from proxy.observe import dashboard
 from proxy.redis.protocol.insight import Bypassed
 
@@ -127,6 +127,13 @@ def test_every_error_of_the_readme_has_its_words() -> None:
     codes = set(re.findall(r"`-?((?:[0-9][0-9A-Z]{4})|UPSTREAM[A-Z]+|EXECABORT)\b", readme))
     assert {"08007", "40001", "UPSTREAMLOST"} <= codes
     assert codes <= words("ERRORS")
+
+
+def test_the_words_for_reasons_are_those_of_the_status() -> None:
+    """A finding, `backstay status` and the page say the same."""
+    text = (FOLDER / "words.js").read_text()
+    for reason in Reason:
+        assert f'  {reason}: "{in_words(reason)}",\n' in text
 
 
 def words(name: str) -> set[str]:

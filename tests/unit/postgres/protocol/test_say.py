@@ -1,6 +1,7 @@
 """The text rules, over everything the proxy can say; and the answers it makes up."""
 
 import inspect
+import re
 import typing
 from types import SimpleNamespace
 
@@ -26,9 +27,9 @@ LAST = {
 OUTCOMES = {
     "rolled_back": lambda: say.rolled_back("Lost while the statement ran.", FAILED, LAST),
     "rolled_back at commit": lambda: say.rolled_back("Lost before COMMIT.", IDLE),
-    "doubt": lambda: say.doubt("no transaction id", last=LAST),
+    "doubt": lambda: say.doubt("nothing proves that it was rolled back", last=LAST),
     "doubt in class 40": lambda: say.doubt("deadline", "40003"),
-    "doubt of our own": lambda: say.doubt("not transactional", "RP002"),
+    "doubt of our own": lambda: say.doubt("its COMMIT may have run", "RP002"),
     "done": lambda: say.done(last=LAST),
     "mid_result": lambda: say.mid_result(17, last=LAST),
     "mid_result of one": lambda: say.mid_result(1),
@@ -38,7 +39,7 @@ OUTCOMES = {
 ENDS = {
     "state_lost": lambda: say.state_lost("temporary tables", LAST),
     "gone": lambda: say.gone(30.0, say.last_words(LAST)),
-    "starting": lambda: say.starting(30.25, "The last attempt: connection refused."),
+    "starting": lambda: say.starting(30.25, "cannot connect to db.example.com:5432: refused"),
     "hold_full": lambda: say.hold_full(1000, established=True),
     "hold_full at login": lambda: say.hold_full(1000, established=False),
     "pool_full": lambda: say.pool_full(5.0, 20),
@@ -146,9 +147,13 @@ def test_says_what_it_means_and_what_to_do(name: str):
     _, fields, _ = split(ALL[name]())
     assert fields["D"]
     assert fields["H"]
+    assert fields["M"][0].islower()
     assert not fields["M"].endswith(".")
-    assert fields["D"].endswith(".")
-    assert fields["H"].endswith(".")
+    for sentences in (fields["D"], fields["H"]):
+        assert sentences.endswith(".")
+        assert not sentences.endswith("..")
+        own = re.sub('"[^"]*"', "", sentences)  # what others said is quoted
+        assert all(one[0].isupper() for one in re.split(r"(?<=[^.]\.) ", own))
 
 
 def test_only_who_waits_in_vain_for_the_server_hears_that_it_is_unreachable():
@@ -241,6 +246,23 @@ def test_a_cause_from_elsewhere_cannot_break_the_message():
     for said in (say.gone(1, cause), say.starting(1, cause), say.rolled_back(cause, IDLE)):
         assert "server closed the connection" in split(said)[1]["D"]
         assert "\0" not in split(said)[1]["D"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "sentence"),
+    [
+        (
+            "cannot connect to db:5432: refused",
+            " The last attempt: cannot connect to db:5432: refused.",
+        ),
+        (say.last_words(LAST), f" {say.last_words(LAST)}"),
+        ("", ""),
+    ],
+)
+def test_what_the_last_attempt_met_ends_as_a_sentence(cause: str, sentence: str):
+    assert split(say.starting(1, cause))[1]["D"] == f"Nothing was executed.{sentence}"
+    waited = "What was waiting has changed no data."
+    assert split(say.gone(1, cause))[1]["D"] == f"{waited}{sentence}"
 
 
 def test_last_words_are_quoted_in_the_detail():
