@@ -65,7 +65,7 @@ class Cache:
         self._hash_ttls = False
         self._asks = 0
         self._barriers = route.barriers
-        self._fence_number = 0
+        self.fence_number = 0
         self._oversize: dict[bytes, float] = {}
         self._no_stale: dict[bytes, float] = {}
         self._hits_seen = 0
@@ -100,7 +100,7 @@ class Cache:
     def link_lost(self) -> Out:
         """T is gone, for any cause: nothing cached is valid, waiting reads go to D."""
         out = Out()
-        fenced = self._fence_number > self.traffic.done_number
+        fenced = self.fence_number > self.traffic.done_number
         if self.phase is Phase.READY:
             self.phase = Phase.NO_LINK
         self._lease_lost()
@@ -171,8 +171,8 @@ class Cache:
             self.store.drop_all()
             return 0, b""
         data = self._launched(*flights.check(self.traffic.number + 1, now_s))
-        self._fence_number = self.traffic.number
-        return self._fence_number, data
+        self.fence_number = self.traffic.number
+        return self.fence_number, data
 
     def fence_all(self, now_s: float) -> bytes:
         """W4 for every reader of the partition: bytes for T."""

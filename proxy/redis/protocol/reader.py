@@ -40,6 +40,9 @@ class Reader:
         self._lease = cache.lease
         self._entries = cache.store.maps[resp]
         self._fence = 0
+        if cache.fence_number > cache.traffic.done_number:
+            # W4: the client may be the one that fenced, back from another database.
+            self._fence, self._entries = cache.fence_number, _NOTHING
 
     def hit(self, raw: bytes, now_s: float) -> bytes | None:
         """The reply to the request `raw`, when it is cached and proven current; else None.

@@ -390,6 +390,8 @@ class ClientConnection(ClientStream):
 
     def fence(self) -> None:
         """W4: this client wrote keys nobody knows; its hits wait for the tracking link."""
+        if self.partition is None and not self.closed:
+            self._enter_partition()  # it has gone over to another database on a link of its own
         if self.reads is not None and not self.reads.closed:
             self.reads.tracker.write(self.reads.reader.fence(self.route.loop.time()))
 

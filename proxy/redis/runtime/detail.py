@@ -32,20 +32,20 @@ def rows(route: "RedisRoute") -> Detail:
     )
 
 
-def _waits(route: "RedisRoute", now_s: float) -> dict[object, float]:
-    """Clients whose commands wait for a link → for how long, seconds."""
-    waits: dict[object, float] = {}
+def _waits(route: "RedisRoute", now_s: float) -> dict[int, float]:
+    """Ids of clients whose commands wait for a link → for how long, seconds."""
+    waits: dict[int, float] = {}
     for partition in route.partitions:
         for lane in partition.lanes:
             if lane.link is not None:
                 continue
             for batch in lane.queue:
                 if batch.due_s != NEVER_S:
-                    waits.setdefault(batch.taker, now_s - batch.due_s + route.options.hold_s)
+                    waits.setdefault(batch.taker.whose, now_s - batch.due_s + route.options.hold_s)
     return waits
 
 
-def _client(client: ClientConnection, waits: dict[object, float], unix_s: float) -> SessionRow:
+def _client(client: ClientConnection, waits: dict[int, float], unix_s: float) -> SessionRow:
     address, port = peer_of(client.transport)
     local_address, local_port = local_of(client.transport)
     state = "active" if client.busy or client.inflight or client.exclusive else "idle"
@@ -58,12 +58,12 @@ def _client(client: ClientConnection, waits: dict[object, float], unix_s: float)
         route=client.route.options.name,
         user=_user(client.session.credential),
         database=str(client.session.db),
-        state="waiting" if client in waits else state,
+        state="waiting" if client.id in waits else state,
         address=address,
         port=port,
         application=client.session.name.decode(errors="replace"),
         connected_s=client.joined_s + unix_s,
-        waited_s=max(0.0, waits.get(client, 0.0)),
+        waited_s=max(0.0, waits.get(client.id, 0.0)),
         link=link.number if link is not None else 0,
         tls=tls_of(client.transport),
         local_address=local_address,

@@ -77,7 +77,7 @@ class TrackingLink(UpstreamLink):
         if rest:
             self._partial.append(rest)
         if frames:
-            self._tracker.frames(frames)
+            self._tracker.frames(self, frames)
 
     def link_lost(self, unsent_bytes: int) -> None:
         self._tracker.link_lost(self)
@@ -231,8 +231,10 @@ class Tracker:
             self._until_sample = SAMPLE_EVERY
             self._sampled, self._sampled_s = self.cache.traffic.number, perf_counter()
 
-    def frames(self, frames: list[bytes]) -> None:
-        """What T says."""
+    def frames(self, link: TrackingLink, frames: list[bytes]) -> None:
+        """What T says; a link that has been given up says nothing any more."""
+        if link is not self.link:
+            return
         out = self.cache.frames(frames, self._loop.time())
         if self._sampled and self.cache.traffic.done_number >= self._sampled:
             self._sampled = 0

@@ -151,7 +151,7 @@ class UpstreamLink:
         assert self._answered is None
         if not self.is_open:
             return []
-        self._answers, self._wanted = [], len(commands)
+        self._answers, self._wanted, self._handshake_rest = [], len(commands), b""
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answered = answered
         self.write(b"".join(commands))
@@ -159,6 +159,9 @@ class UpstreamLink:
             await answered
         finally:
             self._answered = None
+        if self._handshake_rest:
+            # The beginning of a push: its end would be taken for the first reply to come.
+            self.abort(Reason.LINK_UNCLEAN, "the upstream spoke without being asked")
         return self._answers
 
     async def log_in(self, name: bytes = b"") -> None:
@@ -192,7 +195,6 @@ class UpstreamLink:
         self._handshake_rest = data[start:]
         answered = self._answered
         if len(self._answers) >= self._wanted and answered is not None and not answered.done():
-            self._handshake_rest = b""
             answered.set_result(None)
 
 

@@ -43,8 +43,11 @@ async def test_rows_name_clients_and_links(make_route: MakeRoute, redis: RedisSe
         assert began_s - 1 < row.opened_s <= row.used_s <= unix_s() + 1
 
 
-async def test_a_client_whose_commands_are_held_is_waiting(make_route: MakeRoute) -> None:
-    routed = await make_route(1, hold_s=5.0)
+@pytest.mark.parametrize("cache", [None, CacheOptions()], ids=["uncached", "cached"])
+async def test_a_client_whose_commands_are_held_is_waiting(
+    make_route: MakeRoute, cache: CacheOptions | None
+) -> None:
+    routed = await make_route(1, hold_s=5.0, cache=cache)
     wire = await routed.wire()
     wire.send(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
     while not (found := rows(routed.route).sessions) or found[0].state != "waiting":

@@ -346,3 +346,24 @@ async def test_a_slow_reader_of_hits_is_not_answered_ahead_of_its_reading(
     for reply in await wire.replies(count):
         assert len(reply) == 60_010
     assert await wire.read() == b":1\r\n"
+
+
+async def test_a_script_in_another_database_fences_the_reads_there(place: Place) -> None:
+    """It wrote a key it did not declare, after a SELECT on a link of its own, and T is slow."""
+    routed = await place.route(cache=CacheOptions())
+    wire, other = await routed.wire(), await routed.wire()
+    assert await wire.ask("PING") == b"+PONG\r\n"
+    assert await other.ask("SELECT", 3) == b"+OK\r\n"
+    assert await other.ask("SET", "hidden", "old") == b"+OK\r\n"
+    for _ in range(3):
+        assert await other.ask("GET", "hidden") == b"$3\r\nold\r\n"
+    (tracker,) = [p.tracker for p in routed.route.partitions if p.db == 3]
+    assert tracker is not None
+    assert tracker.link is not None
+    place.hop_of(tracker.link).to_client.delay_s = 0.3
+    assert await wire.ask("WATCH", "w") == b"+OK\r\n"
+    assert await wire.ask("SELECT", 3) == b"+OK\r\n"
+    script = "return redis.call('SET', 'hidden', 'new')"
+    assert await wire.ask("EVAL", script, 1, "declared") == b"+OK\r\n"
+    assert await wire.ask("UNWATCH") == b"+OK\r\n"
+    assert await wire.ask("GET", "hidden") == b"$3\r\nnew\r\n"

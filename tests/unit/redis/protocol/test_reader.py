@@ -216,3 +216,18 @@ def test_a_pipeline_hits_nothing_that_ended_or_is_not_proven(kit: Kit) -> None:
     kit.fill("GET l", V2)
     assert kit.a.run(command("GET", "l"), 0.5, replies, 1 << 20) == 0  # the lease is over
     assert replies == [V1]
+
+
+def test_a_new_reader_waits_for_a_fence_that_is_on_its_way() -> None:
+    """The client that fenced may have gone to another database, and come back as a new reader."""
+    kit = Kit()
+    kit.fill("GET k", text("old"))
+    assert kit.a.fence(kit.now_s)
+    kit.a.close()
+    back = kit.partitions.reader(kit.cache, 3)
+    assert kit.hit(back, "GET k") is None
+    assert kit.hit(kit.b, "GET k") == text("old")  # not its own write: within the lease
+    kit.tell(push("k"), PONG)
+    assert isinstance(kit.read(back, "GET k"), Wait)
+    kit.tell(OK, text("new"), b":-1\r\n")
+    assert kit.hit(back, "GET k") == text("new")
