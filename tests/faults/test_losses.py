@@ -510,9 +510,17 @@ def test_an_error_that_had_come_is_the_answer(make: Make) -> None:
 # ---- COPY IN and pipelines
 
 
-def test_copy_in_before_its_end(make: Make) -> None:
+BEHIND = pytest.mark.parametrize(
+    "before",
+    [b"", FLUSH, wire.run("select 1") + FLUSH],
+    ids=["alone", "behind a Flush", "behind a batch without Sync"],
+)
+
+
+@BEHIND
+def test_copy_in_before_its_end(make: Make, before: bytes) -> None:
     case = make()
-    case.client.send(wire.query("copy losses from stdin"))
+    case.client.send(before + wire.query("copy losses from stdin"))
     case.client.until(b"G")
     case.client.send(wire.copy_data(b"1\n"))
     case.cut()
@@ -523,9 +531,10 @@ def test_copy_in_before_its_end(make: Make) -> None:
     assert case.told("select 1") == ("", "I")
 
 
-def test_copy_in_behind_its_end(make: Make) -> None:
+@BEHIND
+def test_copy_in_behind_its_end(make: Make, before: bytes) -> None:
     case = make()
-    case.client.send(wire.query("copy losses from stdin"))
+    case.client.send(before + wire.query("copy losses from stdin"))
     case.client.until(b"G")
     case.cut(AT_ANSWER)
     case.client.send(wire.copy_data(b"1\n") + COPY_DONE)

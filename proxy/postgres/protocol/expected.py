@@ -436,7 +436,7 @@ class Expected:
             return begin
         unit.errored = True
         unit.copying = False
-        if unit.mixed and unit.next_execute + 1 < len(unit.executes or ()):
+        if unit.mixed and not _at_its_query(unit):
             unit.needs_sync = True  # the server skips to a Sync, its Query included
         if unit.skip:
             return begin
@@ -455,6 +455,8 @@ class Expected:
             del self.inflight[1]
             self._swallow(following)
             return
+        if _at_its_query(unit):
+            return  # it needs no Sync: its ReadyForQuery comes by itself
         if unit.kind is Kind.BATCH and unit.complete and not unit.rows_ended:
             unit.needs_sync = True  # the Sync behind its Execute was one of the rows
             if following is not None and not following.skip:
@@ -489,3 +491,8 @@ class Expected:
             statement, bind = executed(unit, unit.next_execute - 1)
             tag = messages.read_command_tag(data, at[0] + 5, at[1])
             self.state.ran(statement, tag, bound(bind, self.state.statements))
+
+
+def _at_its_query(unit: Unit) -> bool:
+    """True if what runs now of a batch is the Query that ends it."""
+    return unit.mixed and unit.next_execute + 1 >= len(unit.executes or ())
