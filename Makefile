@@ -22,7 +22,8 @@ COMPILED_TESTS := tests/unit/postgres tests/property/test_postgres_stream.py \
 DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy chromium chromium-driver \
 	nftables iproute2
 
-.PHONY: help demo test check static compiled test-compiled bench campaign simulation picture servers clean
+.PHONY: help demo test check static compiled test-compiled bench campaign simulation soak picture \
+	servers clean
 
 help:
 	@echo "make demo      see it work: embedded servers, cut links, 0 errors"
@@ -32,6 +33,7 @@ help:
 	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy (BENCH_ARGS=--quick: 2 minutes)"
 	@echo "make campaign  a seeded fault campaign (SEED=... SECONDS=...), then the fault tests"
 	@echo "make simulation  the PostgreSQL runtime on a virtual clock (RUNS=... SEED=...: the first)"
+	@echo "make soak      2000 clients, a cut every second, ten minutes (SEED=... SECONDS=...): does anything grow"
 	@echo "make picture   the dashboard's pictures in docs/, from a running demo"
 	@echo "make clean     remove .venv and caches"
 
@@ -77,6 +79,9 @@ campaign: $(VENV)/.dev $(VENV)/.servers
 # Interpreted: the simulation puts its own network under the modules.
 simulation: $(VENV)/.dev
 	@$(PY) -m tests.simulation --runs "$(or $(RUNS),10000)" --from "$(or $(SEED),1)"
+
+soak: $(VENV)/.dev $(VENV)/.servers
+	@$(PY) -m tests.soak "$(SEED)" "$(SECONDS)"
 
 # Needs Chromium, as the dashboard's tests do.
 picture: $(VENV)/.dev $(VENV)/.servers

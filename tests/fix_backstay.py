@@ -62,6 +62,13 @@ class Backstay:
         workers = self.config.get("workers", 1)
         return workers == 1 or len(self.logged("worker_started", "worker")) >= workers
 
+    def add_environment(self, more: Mapping[str, str]) -> None:
+        """Variables for the next start; folders in PYTHONPATH come before ours."""
+        own = dict(self._child.environment)
+        if "PYTHONPATH" in more:
+            more = {**more, "PYTHONPATH": os.pathsep.join((more["PYTHONPATH"], own["PYTHONPATH"]))}
+        self._child.environment = own | dict(more)
+
     def stop(self) -> None:
         """SIGTERM and wait; a proxy that had died before fails the test with its log."""
         assert self._child.running(), f"the proxy died:\n{self.log_text()}"
