@@ -146,11 +146,14 @@ async def look(session: "Session") -> None:
         if link is None or link.phase is not Phase.ATTACHED:
             return
         timeout_s = session.route.options.ping_timeout_s
-        if link.pooler or (state.need is Need.NONE and not state.version):
+        brief = not state.version or session.route.upstream.doubts.about(link)
+        if link.pooler or (state.need is Need.NONE and brief):
             await link.ask(messages.sync(), 1, timeout_s)
+            link.proven_s = asyncio.get_running_loop().time()
             return
         question = fingerprint.ask(state.custom_names)
         answer = await link.ask(question, 1, timeout_s)
+        link.proven_s = asyncio.get_running_loop().time()
         if errors_in(answer) is None:
             state.learn(read_print(link, answer))
     except UpstreamUnavailable:

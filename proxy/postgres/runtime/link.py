@@ -82,6 +82,7 @@ class Link:
         "pid",
         "pinged_s",
         "pooler",
+        "proven_s",
         "reason",
         "receive",
         "secret",
@@ -118,6 +119,7 @@ class Link:
         self.over_tls = False
         self.opened_s = self.used_s = self.expires_s = 0.0
         self.pinged_s = 0.0
+        self.proven_s = 0.0  # when it last gave a sign of life to somebody who asked for one
         self.cancels = 0  # cancel requests under way for it
         self.cancelled_once = False  # one was sent, and nothing was asked since
         self._no_cancels: asyncio.Event | None = None

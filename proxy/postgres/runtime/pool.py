@@ -345,6 +345,9 @@ class Pool:
         if not suits(self._context.upstream.options.session_attrs, link):
             self._close(link, Reason.UPSTREAM_ROLE)
             return
+        if self._context.upstream.doubts.about(link):
+            self.check(link)
+            return
         waiter = self._next_for(link)
         if waiter is not None:
             self._waiters.remove(waiter)
@@ -406,10 +409,7 @@ class Pool:
             elif spare and now_s - link.used_s > options.idle_s and link is self._idle[0]:
                 self._close(link, Reason.LINK_IDLE)
             elif now_s - max(link.used_s, link.pinged_s) >= context.ping_s:
-                context.tasks.start(self._ping(link), "ping")
-                self._idle.remove(link)
-                self._pinging += 1
-                link.pinged_s = now_s
+                self._ping_soon(link, now_s)
         startup = self._last_startup
         room = len(self._links) + len(self._dialing) < options.size
         shut = self.closed or context.gate.is_shut
@@ -423,10 +423,27 @@ class Pool:
         used = any(link.phase is Phase.ATTACHED for link in self._links)
         return used or now_s - self.last_used_s < WARM_S
 
+    def check(self, *links: Link) -> None:
+        """These, or all idle ones in doubt, are given to nobody before they have been asked."""
+        doubts, now_s = self._context.upstream.doubts, asyncio.get_running_loop().time()
+        for link in links or [link for link in self._idle if doubts.about(link)]:
+            try:
+                self._ping_soon(link, now_s)
+            except LimitExceeded:
+                self._close(link, Reason.LINK_UNCLEAN)
+
+    def _ping_soon(self, link: Link, now_s: float) -> None:
+        self._context.tasks.start(self._ping(link), "ping")
+        if link in self._idle:
+            self._idle.remove(link)
+        self._pinging += 1
+        link.pinged_s = now_s
+
     async def _ping(self, link: Link) -> None:
         """Keep the path awake and find out whether it still is one."""
         try:
             await link.ask(messages.sync(), 1, self._context.ping_timeout_s)
+            link.proven_s = asyncio.get_running_loop().time()
         except UpstreamUnavailable:
             return  # `forget` has been told
         finally:

@@ -25,6 +25,7 @@ from proxy.postgres.protocol.startup import Startup
 from proxy.postgres.runtime import cancel, control
 from proxy.postgres.runtime.console import Console, ConsoleSession
 from proxy.postgres.runtime.counters import Counters
+from proxy.postgres.runtime.doubt import CHECK_DELAY_S
 from proxy.postgres.runtime.entry import Entry
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.options import RouteOptions
@@ -89,6 +90,7 @@ class PostgresRoute:
         self.console = Console(self)
         self._keys: dict[keys.CancelKey, Session | ConsoleSession] = {}
         self._to_look: dict[Session, float] = {}
+        self._checking = False  # sessions whose links are in doubt are about to ask them
 
     def events(self, event: str, /, *, level: str = "info", **fields: object) -> None:
         """Report one event of this route."""
@@ -151,6 +153,23 @@ class PostgresRoute:
             elif now_s - session.idle_since_s >= ping_s and session.ask_later():
                 session.idle_since_s = now_s
                 session.look()
+        self._check_sessions()
+
+    def _check_sessions(self) -> None:
+        """Idle sessions whose links are in doubt ask them, so that none waits at a dead one."""
+        doubts = self.upstream.doubts
+        for session in list(self.sessions):
+            link = session.link
+            if link is not None and doubts.about(link) and session.ask_later():
+                session.look()
+
+    def _check_soon(self) -> None:
+        """Sessions whose links are not in doubt any more, or busy, are left alone."""
+        self._checking = False
+        try:
+            self._check_sessions()
+        except LimitExceeded:
+            return  # the sweep goes on with it
 
     def look_soon(self, session: Session) -> None:
         """Its state may have changed unseen: take its fingerprint when it is idle."""
@@ -273,6 +292,7 @@ class PostgresRoute:
         """A link has died; `idle`: in the pool, where only the route hears of it."""
         reason = link.reason or Reason.UPSTREAM_EOF
         self.losses[reason] = self.losses.get(reason, 0) + 1
+        self._doubt(link)
         if idle:
             self.counters.idle_losses += 1
             self.events(
@@ -282,6 +302,17 @@ class PostgresRoute:
                 reason=reason,
                 last_words=link.epitaph(),
             )
+
+    def _doubt(self, link: Link) -> None:
+        """What else may have died with the link is asked: idle links at once, sessions soon."""
+        loop = asyncio.get_running_loop()
+        if not self.upstream.doubts.lost(link, loop.time()):
+            return
+        for pool in self.pools.values():
+            pool.check()
+        if not self._checking:
+            self._checking = True
+            loop.call_later(CHECK_DELAY_S, self._check_soon)
 
     # -- cancel
 

@@ -28,6 +28,7 @@ from proxy.postgres.protocol.client_login import Credentials
 from proxy.postgres.protocol.scram import NONCE_RANDOM_BYTES, ChannelBinding, KeyCache
 from proxy.postgres.protocol.upstream_login import LoginRequest, LoginResult, UpstreamLogin
 from proxy.postgres.runtime.counters import Traffic
+from proxy.postgres.runtime.doubt import Doubts
 from proxy.postgres.runtime.link import Link, errors_in, rows_in
 from proxy.postgres.runtime.options import Host, PoolOptions, UpstreamOptions
 
@@ -81,6 +82,7 @@ class Upstream:
         self.traffic = Traffic()  # of links that have ended
         self.opens = self.failures = 0
         self._probing = False
+        self.doubts = Doubts()
         self.opening = 0  # tries under way
         self._words: dict[bytes, bytes] = {}
         self._derived = KeyCache(DERIVED_MAX)  # the server's salt stays the same
@@ -182,6 +184,7 @@ class Upstream:
     def change(self, options: UpstreamOptions, pool: PoolOptions) -> None:
         """Other options, from the next try on."""
         self.options = options
+        self.doubts.keep(options.hosts)
         if pool.connect_parallel != self._pool.connect_parallel:
             self._turns = asyncio.Semaphore(pool.connect_parallel)
         if (pool.connects_per_s, pool.size) != (self._pool.connects_per_s, self._pool.size):
@@ -280,7 +283,7 @@ class Upstream:
             ) from None
         link.host, link.over_tls, link.options = host, over_tls, options
         link.startup = wanted.startup
-        link.opened_s = link.used_s = self._loop.time()
+        link.opened_s = link.used_s = link.proven_s = self._loop.time()
         self.opens += 1
         self.latency.connect.observe(time.perf_counter() - started_s)
         return link
