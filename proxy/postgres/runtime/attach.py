@@ -36,6 +36,7 @@ RESTORES_MAX = 20  # links one attach may lose while it restores
 
 _BEGIN_READ_ONLY = messages.query(b"BEGIN READ ONLY")
 _COMMIT = messages.query(b"COMMIT")
+_NOTIFICATION = ord("A")
 
 
 async def attach(session: "Session") -> Link:
@@ -95,6 +96,7 @@ async def _restore(session: "Session", link: Link) -> None:
             readies += 1
     if out:
         answer = await link.ask(out, readies, ASK_S)
+        tell_heard(session, answer)
         error = errors_in(answer)
         if error is not None:
             raise NotRestorable(f"settings ({error.get('C', '')})")
@@ -135,6 +137,13 @@ def read_print(link: Link, answer: list[Message]) -> Fingerprint:
         raise UpstreamUnavailable(str(error), error.reason) from error
 
 
+def tell_heard(session: "Session", answer: list[Message]) -> None:
+    """Notifications that came among the answers to the proxy are the client's."""
+    for kind, body in answer:
+        if kind == _NOTIFICATION:
+            session.say(messages.message(b"A", body))
+
+
 async def look(session: "Session") -> None:
     """Ask the session's own link how it is: a fingerprint if one is due, else a ping.
 
@@ -148,11 +157,12 @@ async def look(session: "Session") -> None:
         timeout_s = session.route.options.ping_timeout_s
         brief = not state.version or session.route.upstream.doubts.about(link)
         if link.pooler or (state.need is Need.NONE and brief):
-            await link.ask(messages.sync(), 1, timeout_s)
+            tell_heard(session, await link.ask(messages.sync(), 1, timeout_s))
             link.proven_s = asyncio.get_running_loop().time()
             return
         question = fingerprint.ask(state.custom_names)
         answer = await link.ask(question, 1, timeout_s)
+        tell_heard(session, answer)
         link.proven_s = asyncio.get_running_loop().time()
         if errors_in(answer) is None:
             state.learn(read_print(link, answer))

@@ -274,7 +274,7 @@ def _check_restorable(session: "Session", link: "Link") -> None:
     if what is None and session.state.channels and listen_loss == "close":
         what = "notifications of LISTEN may have been missed"
     elif what is None and session.state.channels:
-        session.say(say.notifications_missed())
+        session.gap = True
     if what is None:
         return
     session.doom(what, at_once=session.lost is Lost.NO)

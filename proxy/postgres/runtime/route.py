@@ -153,6 +153,8 @@ class PostgresRoute:
             elif now_s - session.idle_since_s >= ping_s and session.ask_later():
                 session.idle_since_s = now_s
                 session.look()
+            elif session.gap:
+                session.listen_again()
         self._check_sessions()
 
     def _check_sessions(self) -> None:

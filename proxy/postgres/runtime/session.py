@@ -234,6 +234,7 @@ class Session(SendingSession):
         """A look at the link's state (fingerprint, ping) has ended."""
         self._attaching = None
         if self.link is not None and self.link.phase is LinkPhase.IDLE:
+            self._tell_changes(self.link)
             self._hold_on(self.link)
         self._settle()
         self._pump()
@@ -290,6 +291,9 @@ class Session(SendingSession):
         self.lost_at_s = 0.0
         self.expected.fatal = self.expected.warning = None
         reenter.entered(self)
+        if self.gap:
+            self.gap = False
+            self.say(say.notifications_missed())
         self._hold_on(link)
         self._settle()
         self._pump()

@@ -84,6 +84,7 @@ class SessionBase:
         "doomed",
         "ending",
         "expected",
+        "gap",
         "gatherer",
         "idle_since_s",
         "joined_s",
@@ -128,6 +129,7 @@ class SessionBase:
         self.prologue: list[Unit] = []  # of the transaction to be begun again
         self.orphans: tuple[tuple[int, str], ...] = ()  # pid and start of backends to be ended
         self.doomed = ""  # what cannot be rebuilt: told at the next message
+        self.gap = False  # nobody has heard for a while what it LISTENs to; it is told behind that
         self.ending = False  # told to end at the next boundary
         self.owed_ready: int | None = None  # the next Sync closes a unit answered already
         self.lost_at_s = 0.0
@@ -247,6 +249,11 @@ class SessionBase:
         self.expected.prologue = None
         for entry in self._queue:
             entry.judged = entry.judged and entry.unit.say is not None
+
+    def listen_again(self) -> None:
+        """Nobody hears what it LISTENs to: it gets a link, though it has nothing to send."""
+        if self.gap and self.link is None and self.lost is Lost.NO and not self.doomed:
+            self._attach()
 
     def _stop_holding(self) -> None:
         if self._hold_timer is not None:

@@ -167,6 +167,7 @@ class SendingSession(SessionBase):
             self._drop_first()
             self._send_entry(entry)
         self._settle()
+        self.listen_again()
         if self._alert:
             self._maybe_end()
 
