@@ -63,7 +63,7 @@ class Failure:
 
     stage: str
     reason: str
-    """One of: unknown-host, refused, timeout, closed, certificate, password, full, other."""
+    """One of: unknown-host, refused, timeout, closed, certificate, password, full, away, other."""
     text: str
     after_s: float = 0.0
 

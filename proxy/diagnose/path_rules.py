@@ -219,20 +219,15 @@ def proxy_rules(
             change=Change(f"${variable}", "host and port", str(listens)),
         )
     if proxy.failure is not None and proxy.failure.stage == "tcp":
-        yield Finding(
-            level=Level.INFO,
-            check=f"{target.kind}.proxy",
-            measured=f"Backstay is not running here: nothing listens on {listens}.",
-            meaning="Only the direct way was measured.",
-            change=Change("this machine", "start", "backstay run"),
-        )
+        yield _not_running(target, str(listens), "Only the direct way was measured.")
         return
     if proxy.failure is not None:
         yield Finding(
             level=Level.WARNING,
             check=f"{target.kind}.proxy",
-            measured=f"Through {listens}: {proxy.failure.text}.",
-            meaning="Something listens there and does not serve this user.",
+            measured=f"Through {listens} it fails: {_clause(proxy.failure)}.",
+            meaning="The server answers when it is asked directly: what listens there does not "
+            "serve this user. `backstay status` and its log say more.",
             change=Change(place(target), "auth"),
         )
         return
@@ -256,6 +251,53 @@ def proxy_rules(
         else "That is the price of links that do not break.",
         number=Number(round(added_s, 6), "s"),
     )
+
+
+def proxy_beside_failure(
+    target: Target, direct: Failure, proxy: ProxyFacts | None
+) -> Iterator[Finding]:
+    """Which side is broken, where the direct way has failed."""
+    if proxy is None or target.route is None:
+        return
+    listens = str(target.route.listen[0])
+    failure = proxy.failure
+    if failure is not None and failure.stage == "tcp":
+        yield _not_running(target, listens, "Applications that are pointed there get no answer.")
+        return
+    if failure is not None:
+        measured = f"Through Backstay on {listens} it fails, too: {_clause(failure)}."
+        if direct.reason == "password":
+            meaning = "The login is what is wrong, on either way."
+        else:
+            meaning = (
+                "It is the server, or the path to it, not Backstay, which keeps applications "
+                "waiting for up to hold_s."
+            )
+    else:
+        answered = f" within {duration(proxy.latency.p50_s)} (p50)" if proxy.latency else ""
+        measured = f"Through Backstay on {listens} the server answers{answered}."
+        meaning = (
+            "The server is well and applications behind Backstay are served: it is the direct way "
+            "from here that is broken, by name, network or login; or Backstay uses another host."
+        )
+    yield Finding(
+        level=Level.INFO, check=f"{target.kind}.proxy", measured=measured, meaning=meaning
+    )
+
+
+def _not_running(target: Target, listens: str, meaning: str) -> Finding:
+    return Finding(
+        level=Level.INFO,
+        check=f"{target.kind}.proxy",
+        measured=f"Backstay is not running here: nothing listens on {listens}.",
+        meaning=meaning,
+        change=Change("this machine", "start", "backstay run"),
+    )
+
+
+def _clause(failure: Failure) -> str:
+    """What went wrong, without a full stop."""
+    return failure.text.rstrip(".")
 
 
 def _adds(added_s: float) -> str:

@@ -126,6 +126,7 @@ def _failure(pgconn: pq.abc.PGconn, stage: str, upstream: PostgresUpstream) -> F
     text = text.rpartition("failed: ")[2]
     reason = "other"
     for words, name in (
+        ("database not available", "away"),  # Backstay's own: it quotes what it met itself
         ("password authentication failed", "password"),
         ("no password supplied", "password"),
         ("authentication failed", "password"),
@@ -145,11 +146,12 @@ def _failure(pgconn: pq.abc.PGconn, stage: str, upstream: PostgresUpstream) -> F
 
 
 def without(text: str, upstream: PostgresUpstream) -> str:
-    """An error text on one line, without the passwords, should a server repeat them."""
+    """An error's message and detail on one line; no passwords, should a server repeat them."""
     for secret in (upstream.password, upstream.sslpassword):
         if secret:
             text = text.replace(secret, "***")
-    return " ".join(text.replace("FATAL:", "").split())[:300]
+    text = " ".join(text.replace("FATAL:", "").partition("HINT:")[0].split())
+    return text.replace(" DETAIL: ", ". ")[:300]
 
 
 class TooLate(Exception):

@@ -118,6 +118,7 @@ def _log_in(link: socket.socket, upstream: RedisUpstream) -> None:
 
 
 _FAILURES = (
+    ("UPSTREAMDOWN", "login", "away"),  # Backstay's own: it quotes what it met itself
     ("Connection refused", "tcp", "refused"),
     ("WRONGPASS", "login", "password"),
     ("NOAUTH", "login", "password"),

@@ -45,9 +45,13 @@ _REDIS_INFO = (
 
 def exit_code(diagnoses: Sequence[Diagnosis]) -> int:
     """69: no target could be reached at all; 1: something critical; 0: neither."""
-    if diagnoses and not any(found.reached for found in diagnoses):
+    if diagnoses and not any(found.reached or _serves(found.proxy) for found in diagnoses):
         return EXIT_UNREACHABLE
     return EXIT_CRITICAL if _counts(diagnoses)[Level.CRITICAL.value] else EXIT_FINE
+
+
+def _serves(proxy: ProxyFacts | None) -> bool:
+    return proxy is not None and proxy.latency is not None
 
 
 def as_json(diagnoses: Sequence[Diagnosis], version: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from proxy.diagnose.facts import Failure, IdleFacts, PostgresFacts, ProxyFacts, 
 from proxy.diagnose.finding import Finding, ranked
 from proxy.diagnose.idle_links import PostgresIdle, RedisIdle
 from proxy.diagnose.idle_rules import idle_findings, idle_refused
-from proxy.diagnose.path_rules import failed, proxy_rules
+from proxy.diagnose.path_rules import failed, proxy_beside_failure, proxy_rules
 from proxy.diagnose.postgres_facts import QUERY_S_MAX, gather, look_for_pooler
 from proxy.diagnose.postgres_link import CannotConnect, Connection, TooLate, bounded
 from proxy.diagnose.postgres_rules import postgres_findings
@@ -55,28 +55,65 @@ def _one(target: Target, idle_s: float) -> Diagnosis:
     if isinstance(target, RedisTarget):
         found.facts = RedisFacts()
     try:
-        way = reach(target.place, target.timeout_s)
-        found.reached = True
-        if not target.place.path and (isinstance(target, PostgresTarget) or target.upstream.tls):
-            found.facts.tls = look_at_tls(
-                target.place, way.address, target.tls_wish, target.timeout_s
-            )
-        if isinstance(target, PostgresTarget):
-            findings = _postgres(target, way, found)
-        else:
-            findings = _redis(target, way, found)
-        if idle_s > 0:
-            findings += _idle(target, way, found, idle_s)
+        found.findings = ranked(_directly(target, found, idle_s))
+        return found
     except (Unreachable, CannotConnect) as error:
-        findings = [failed(target, error.failure)]
+        failure = error.failure
     except TooLate:
-        late = Failure("query", "timeout", "the server took the login and does not answer", 0.0)
-        findings = [failed(target, late)]
+        failure = Failure("query", "timeout", _TOO_LATE)
     except (psycopg.Error, redis.RedisError) as error:
-        ended = Failure("query", "closed", f"the link ended in a query: {type(error).__name__}")
-        findings = [failed(target, ended)]
-    found.findings = ranked(findings)
+        failure = _ended(error)
+    if found.proxy is None:
+        _through(target, found)
+    others = proxy_beside_failure(target, failure, found.proxy)
+    found.findings = ranked([failed(target, failure), *others])
     return found
+
+
+_TOO_LATE = "the server took the login and does not answer"
+
+
+def _ended(error: Exception) -> Failure:
+    return Failure("query", "closed", f"the link ended in a query: {type(error).__name__}")
+
+
+def _directly(target: Target, found: Diagnosis, idle_s: float) -> list[Finding]:
+    """The upstream itself, and the way through Backstay beside it."""
+    way = reach(target.place, target.timeout_s)
+    found.reached = True
+    if not target.place.path and (isinstance(target, PostgresTarget) or target.upstream.tls):
+        found.facts.tls = look_at_tls(target.place, way.address, target.tls_wish, target.timeout_s)
+    if isinstance(target, PostgresTarget):
+        findings = _postgres(target, way, found)
+    else:
+        findings = _redis(target, way, found)
+    if idle_s > 0:
+        findings += _idle(target, way, found, idle_s)
+    return findings
+
+
+def _through(target: Target, found: Diagnosis) -> None:
+    """The way through Backstay alone, where the direct one has failed: which side is broken?"""
+    with contextlib.ExitStack() as stack:
+        try:
+            if isinstance(target, PostgresTarget):
+                link = _postgres_proxied(target, stack, found)
+                if link is None:
+                    return
+                guard = partial(bounded, link, 2 * QUERY_S_MAX)
+                taken = latencies([partial(_select_one, link)], [guard])
+            else:
+                client = _redis_proxied(target, stack, found)
+                if client is None:
+                    return
+                taken = latencies([client.ping])
+        except TooLate:
+            found.proxy = ProxyFacts(failure=Failure("query", "timeout", _TOO_LATE))
+        except (psycopg.Error, redis.RedisError) as error:
+            found.proxy = ProxyFacts(failure=_ended(error))
+        else:
+            connect = found.proxy.connect if found.proxy is not None else None
+            found.proxy = ProxyFacts(connect, taken[0])
 
 
 # ---- PostgreSQL ---------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """`backstay diagnose` as users run it: settings, environment, the proxy, exit codes, no secrets."""
 
 import json
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         return CliRunner().invoke(cli, ["diagnose", *words], env=env)
 
     return invoke
+
+
+@pytest.fixture
+def closed() -> Iterator[str]:
+    """An address where nothing listens, and nothing else can begin to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def machine(result: Result) -> dict[str, Any]:
@@ -100,6 +109,49 @@ def test_the_proxy_refuses(run: Command, postgres: PostgresServer, backstay: Bac
     assert data["findings"][0]["level"] == "critical"
     assert data["findings"][0]["check"] == "postgres.login"
     assert "wr0ng" not in result.stdout
+
+
+def test_only_the_direct_way_is_broken(
+    run: Command,
+    backstay: Backstay,
+    backstay_redis: Backstay,
+    postgres: PostgresServer,
+    closed: str,
+) -> None:
+    """As where a firewall lets Backstay through, and nobody else."""
+    route, cache = backstay.config["postgres"][0], backstay_redis.config["redis"][0]
+    settings = {
+        "postgres": [{**route, "upstream": f"postgresql://{closed}/app"}],
+        "redis": [{**cache, "upstream": f"redis://{closed}"}],
+    }
+    Path("both.yaml").write_text(json.dumps(settings))
+    data = machine(run("-c", "both.yaml", "--json", env={"DATABASE_URL": postgres.dsn()}))
+    assert data["exit_code"] == 1  # not 69: through Backstay both are there
+    for target, name in zip(data["targets"], ("postgres", "redis"), strict=True):
+        assert not target["reached"]
+        assert target["proxy"]["latency"]["samples"] > 0
+        direct, through = [f for f in data["findings"] if f["target"] == target["name"]]
+        assert (direct["level"], direct["check"]) == ("critical", f"{name}.tcp")
+        assert (through["level"], through["check"]) == ("info", f"{name}.proxy")
+        assert "the server answers within " in through["measured"]
+        assert "it is the direct way from here that is broken" in through["meaning"]
+
+
+def test_the_server_is_away_on_either_way(
+    run: Command, make_backstay: Callable[..., Backstay], postgres: PostgresServer, closed: str
+) -> None:
+    proxy = make_backstay(
+        postgres=[{"upstream": f"postgresql://{closed}/app", "resilience": {"hold_s": 0.2}}],
+        redis=[{"upstream": f"redis://{closed}", "hold_s": 0.2}],
+    )
+    result = run("-c", str(proxy.file), "--json", env={"DATABASE_URL": postgres.dsn()})
+    data = machine(result)
+    assert data["exit_code"] == 69
+    for name in ("postgres", "redis"):
+        (through,) = [f for f in data["findings"] if f["check"] == f"{name}.proxy"]
+        assert "it fails, too: " in through["measured"]
+        assert f"cannot connect to {closed}: Connection refused" in through["measured"]
+        assert "not Backstay" in through["meaning"]
 
 
 def test_the_environment_of_the_application(

@@ -139,6 +139,8 @@ def test_exit_codes() -> None:
     assert exit_code([fine]) == 0
     assert exit_code([fine, bad]) == 1
     gone = postgres(finding(Level.CRITICAL), reached=False)
+    assert exit_code([gone]) == 1  # Backstay reaches it
+    gone.proxy = None
     assert exit_code([gone]) == 69
     assert exit_code([gone, fine]) == 1
     assert exit_code([gone, bad]) == 1
