@@ -15,7 +15,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,6 +88,7 @@ class Listener:
         self._inherited = inherited
         self._drains = drains or not inherited
         self._started = False
+        self.leaves = False  # another process accepts from the same queues, too
         self._servers: list[asyncio.AbstractServer] = []
         self._late: set[asyncio.Task[Any]] = set()
         self.addresses = [describe(sock) for sock in socks]
@@ -100,8 +101,9 @@ class Listener:
     def close(self) -> None:
         """Stops accepting. Connections already accepted live on. Idempotent.
 
-        Clients whose connection the kernel has already completed are served, too (unless the socket
-        is inherited, where they wait for the next process): closing would reset them.
+        Clients whose connection the kernel has already completed are served, too: closing would
+        reset them. Unless the socket is inherited, where they wait for the next process, or lent
+        (`leaves`), where that process serves them.
         """
         for sock in self._socks if self._started and self._servers else ():
             if isinstance(sock, UnixSocket) and not self._inherited:
@@ -109,7 +111,7 @@ class Listener:
         servers, self._servers = self._servers, []
         if servers:
             for sock in self._socks:
-                if self._drains:
+                if self._drains and not self.leaves:
                     self._accept_rest(sock)
         for server in servers:
             server.close()
@@ -123,6 +125,18 @@ class Listener:
             if isinstance(sock, UnixSocket) and not self._inherited:
                 sock.unlink()
             sock.close()
+
+    def sockets(self) -> list[socket.socket]:
+        """Its TCP sockets, listening, to be lent to another process; none once it is closed."""
+        return [s for s in self._socks if s.family != socket.AF_UNIX] if self._servers else []
+
+    def swap(self, name: str, socks: Sequence[socket.socket]) -> None:
+        """Before it starts: sockets that listen at `name` already, instead of one just bound."""
+        assert not self._started
+        for sock in [sock for sock in self._socks if describe(sock) == name]:
+            self._socks.remove(sock)
+            sock.close()
+        self._socks += socks
 
     def retarget(self, factory: ProtocolFactory) -> None:
         """Connections from now on get another protocol."""

@@ -7,7 +7,7 @@ are bound to.
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proxy.core.errors import ConfigError
@@ -30,6 +30,9 @@ class Place:
         """What makes it the same place after a reload. Any free port is another one per route."""
         text = str(self.address)
         return text if self.address.is_unix or self.address.port else f"{text} of {self.route}"
+
+
+TakeOver = Callable[[Sequence[str]], Awaitable[Mapping[str, Sequence[socket.socket]]]]
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class Listeners:
         self._open: dict[str, Listener] = {}
         self._places: dict[str, Place] = {}
         self.given = dict(given or {})
+        self.take_over: TakeOver | None = None  # asked for sockets that listen already
         self._drains = drains
 
     def of(self, route: str) -> list[str]:
@@ -80,7 +84,36 @@ class Listeners:
         if mistakes:
             opened.close()
             raise ConfigError(mistakes)
+        if self.take_over is not None:
+            await self._take_over(opened, self.take_over)
         return opened
+
+    async def _take_over(self, opened: Opened, ask: TakeOver) -> None:
+        bound = [name for one in opened.new.values() for name in one.addresses if "/" not in name]
+        taken = dict(await ask(bound)) if bound else {}
+        for listener in opened.new.values():
+            for name in listener.addresses:
+                if name in taken:
+                    listener.swap(name, taken.pop(name))
+        for socks in taken.values():  # what nobody has asked for
+            for sock in socks:
+                sock.close()
+
+    def lend(self, wanted: Iterable[str]) -> dict[str, list[socket.socket]]:
+        """Copies of the listening TCP sockets there; who waits is left to whoever gets them."""
+        lent: dict[str, list[socket.socket]] = {}
+        asked = set(wanted)
+        for listener in self._open.values():
+            for sock in listener.sockets():
+                if describe(sock) in asked:
+                    lent.setdefault(describe(sock), []).append(sock.dup())
+                    listener.leaves = True
+        return lent
+
+    def keep(self) -> None:
+        """The borrower has gone: who waits is ours."""
+        for listener in self._open.values():
+            listener.leaves = False
 
     async def _bound(self, place: Place) -> Listener:
         names = [name for name in bound_names(place.address) if name in self.given]

@@ -14,6 +14,7 @@ from proxy.net.allocator import keep_freed_memory
 from proxy.net.listen import ListenOptions, inherited_sockets
 from proxy.observe import log
 from proxy.service.admin import Door, taken
+from proxy.service.handover import Handover
 from proxy.service.life import Life
 from proxy.service.listeners import Listeners, named
 from proxy.service.mistakes import path_only
@@ -56,6 +57,9 @@ async def _serve(settings: Settings, start: Start) -> int:
     else:
         served = Supervisor(count, Ports(given, sharing), events)
     asyncio.get_running_loop().set_exception_handler(partial(bug, events))
+    served.handover = handover = Handover(served, events)
+    if start.replace:
+        served.take_over(handover.take)
     served.reloading = reloading = Reloading(settings, start.source, events)
     place_of = start.source.place if start.source is not None else path_only
     await Life(served, reloading, Notifier(os.environ), door).run(place_of)

@@ -6,7 +6,8 @@ signals, files, who asks.
 
 import asyncio
 import random
-from collections.abc import Coroutine
+import socket
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ from proxy.core.operator import Act, Detail, Outcome
 from proxy.core.report import Report
 from proxy.net.listen import ListenOptions
 from proxy.observe import log
+from proxy.postgres.protocol.keys import CancelKey
 from proxy.postgres.runtime import control as postgres_control
 from proxy.postgres.runtime import detail as postgres_detail
 from proxy.postgres.runtime.route import PostgresRoute
 from proxy.redis.runtime import control as redis_control
 from proxy.redis.runtime import detail as redis_detail
 from proxy.redis.runtime.route import RedisRoute
-from proxy.service.listeners import Listeners
+from proxy.service.listeners import Listeners, TakeOver
 from proxy.service.mistakes import PlaceOf, path_only
 from proxy.service.operator import Hands, LocalOperator
 from proxy.service.report import IncidentLog, Meter, fan_out, report
@@ -30,6 +32,7 @@ from proxy.service.routes import Change, Routes
 from proxy.settings.model import Settings
 
 if TYPE_CHECKING:
+    from proxy.service.handover import Handover
     from proxy.service.reloading import Reloading
 
 Route = PostgresRoute | RedisRoute
@@ -58,6 +61,7 @@ class Process:
         self.events = fan_out(events, self.meter.event, self.incidents.event)
         listeners = how.listeners or Listeners()
         self.routes = Routes(self.events, random.Random(), listeners, how.sharing)
+        self.handover: Handover | None = None  # None in a worker: its parent has it
         self.reloading: Reloading | None = None  # what there was to say of reloads
         self._change: Change | None = None
 
@@ -82,13 +86,21 @@ class Process:
         """Serve by these settings. Raises ConfigError for what cannot be had."""
         configure_log(settings)
         await self.routes.start(settings, place_of)
+        if self.handover is not None:
+            self.routes.listeners.take_over = None
+            self.mind_cancels(self.handover.cancel)
+            self.handover.open()
         self.meter.start()
         self.meter.state = "ready"
 
     async def stop(self, drain_s: float) -> None:
         """Drain, then end."""
         self.meter.state = "draining"
+        if self.handover is not None:
+            self.handover.close()
         await self.routes.stop(drain_s)
+        if self.handover is not None:
+            await self.handover.stop()
         self.meter.stop()
 
     def kill(self) -> None:
@@ -107,6 +119,8 @@ class Process:
         change, self._change = self._change, None
         assert change is not None, "prepare comes first"
         await self.routes.commit(change)
+        if self.handover is not None:
+            self.mind_cancels(self.handover.cancel)
         configure_log(change.settings)
 
     def drop(self) -> None:
@@ -114,6 +128,34 @@ class Process:
         change, self._change = self._change, None
         if change is not None:
             change.drop()
+
+    # -- other processes, on the same ports
+
+    def take_over(self, ask: TakeOver) -> None:
+        """At the start: take the sockets of whoever listens on our ports."""
+        self.routes.listeners.take_over = ask
+
+    async def lend(self, wanted: Sequence[str]) -> dict[str, list[socket.socket]]:
+        """As `handover.Side`."""
+        return self.routes.listeners.lend(wanted)
+
+    def keep(self) -> None:
+        """As `handover.Side`."""
+        self.routes.listeners.keep()
+
+    def mind_cancels(self, elsewhere: Callable[[CancelKey], Coroutine[Any, Any, None]]) -> None:
+        """Keys of no session here are told to `elsewhere`."""
+        for route in self.routes.postgres:
+            route.cancel_elsewhere = elsewhere
+
+    async def cancel_here(self, key: CancelKey) -> None:
+        """Returns when the server has been told, if the key is that of a session here."""
+        for route in self.routes.postgres:
+            if route.knows(key):
+                task = route.cancel(key)
+                if task is not None:
+                    await asyncio.wait({task})
+                return
 
     # -- looking
 

@@ -7,6 +7,7 @@ hands Unix sockets and systemd's to the workers. What an operator asks is asked 
 import ast
 import asyncio
 import base64
+import contextlib
 import os
 import pickle
 import re
@@ -22,7 +23,10 @@ from proxy.core.operator import Act, Detail, Outcome
 from proxy.core.report import Report, WorkerReport, merged
 from proxy.net.owner import disown
 from proxy.net.tasks import TaskSet
+from proxy.postgres.protocol.keys import CancelKey
 from proxy.service.channel import Body, Channel
+from proxy.service.handover import NAME_BYTES_MAX, Handover, Lent
+from proxy.service.listeners import TakeOver
 from proxy.service.mistakes import PlaceOf, path_only
 from proxy.service.operator import Hands
 from proxy.service.packed import pack, unpack
@@ -52,6 +56,7 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.sockets: socket.socket | None = None
+        self.adopts: list[tuple[str, socket.socket]] = []  # its part of what was taken over
         self.ready = False
 
     async def ask(self, kind: str, body: Body | None = None) -> Body:
@@ -69,6 +74,25 @@ class Child:
         for name, sock in shared.items():
             socket.send_fds(self.sockets, [name.encode()], [sock.fileno()])
         return len(shared)
+
+    def hand_adopted(self) -> int:
+        """Send what it is to adopt; ours are closed, so that nobody waits in vain for us."""
+        assert self.sockets is not None
+        adopts, self.adopts = self.adopts, []
+        for name, sock in adopts:
+            with sock:
+                socket.send_fds(self.sockets, [name.encode()], [sock.fileno()])
+        return len(adopts)
+
+    async def lend(self, wanted: Sequence[str]) -> list[tuple[str, socket.socket]]:
+        """Its listening sockets at these addresses. Raises ProxyError when it has gone."""
+        count = (await self.ask("lend", {"wanted": list(wanted)}))["sockets"]
+        assert self.sockets is not None
+        lent = []
+        for _ in range(count):
+            name, descriptors, _, _ = socket.recv_fds(self.sockets, NAME_BYTES_MAX, 1)
+            lent.append((name.decode(), socket.socket(fileno=descriptors[0])))
+        return lent
 
     def signal(self, number: int) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -97,6 +121,8 @@ class Supervisor:
         self._shut: dict[str | None, Act] = {}  # what a worker that comes later must be told
         self._stopping = False
         self.hands: Hands | None = None
+        self.handover: Handover | None = None
+        self._ask_to_take: TakeOver | None = None
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -119,6 +145,7 @@ class Supervisor:
             )
         self._ports.commit()
         self._settings = settings
+        await self._adopt()
         self._events("limits_shared", workers=self._count, parts=told(settings, self._count))
         starts = [self._launch(child) for child in self._children]
         results = await asyncio.gather(*starts, return_exceptions=True)
@@ -130,6 +157,17 @@ class Supervisor:
         for child in self._children:
             self._tasks.start(self._look_after(child), f"look after worker {child.number}")
         self._tasks.start(self._ask_all_how_they_are(), "ask the workers how they are")
+        if self.handover is not None:
+            self.handover.open()
+
+    async def _adopt(self) -> None:
+        """Each worker's part of the sockets of the process that is replaced."""
+        if self._ask_to_take is None:
+            return
+        tcp = [address for address in self._ports.addresses if "/" not in address]
+        for name, socks in (await self._ask_to_take(tcp)).items():
+            for index, sock in enumerate(socks):
+                self._children[index % self._count].adopts.append((name, sock))
 
     async def _launch(self, child: Child) -> None:
         """Start one, and have it serve. Raises ConfigError, ProxyError, OSError, TimeoutError."""
@@ -163,6 +201,7 @@ class Supervisor:
                 "count": self._count,
                 "settings": _packed(self._settings),
                 "sockets": child.hand_over(self._ports.shared),
+                "adopted": child.hand_adopted(),
                 "drains": self._ports.drains,
             }
             await child.ask("start", body)
@@ -222,6 +261,8 @@ class Supervisor:
     async def stop(self, drain_s: float) -> None:
         """All drain, then end; who does not is killed."""
         self._stopping = True
+        if self.handover is not None:
+            self.handover.close()
         self._ports.unlink()
         body = {"drain_s": drain_s}
         await asyncio.gather(*(_quietly(child.ask("stop", body)) for child in self._ready()))
@@ -236,6 +277,8 @@ class Supervisor:
         for child in self._children:
             child.forget()
         self._ports.close()
+        if self.handover is not None:
+            await self.handover.stop()
 
     def kill(self) -> None:
         """Cut the drain short."""
@@ -364,7 +407,37 @@ class Supervisor:
     async def cancel(self, body: Body, asking: Child) -> None:
         """A key that `asking` does not know: whose is it?"""
         others = [child for child in self._ready() if child is not asking]
-        await asyncio.gather(*(_quietly(child.ask("cancel", body)) for child in others))
+        asked = [_quietly(child.ask("cancel", body)) for child in others]
+        if self.handover is not None:
+            asked.append(
+                self.handover.cancel(CancelKey(body["pid"], bytes.fromhex(body["secret"])))
+            )
+        await asyncio.gather(*asked)
+
+    # -- the process that is replaced, the one that replaces
+
+    def take_over(self, ask: TakeOver) -> None:
+        """At the start: take the sockets of whoever listens on our ports."""
+        self._ask_to_take = ask
+
+    async def lend(self, wanted: Sequence[str]) -> Lent:
+        """As `handover.Side`."""
+        lent: Lent = {}
+        for child in self._ready():
+            with contextlib.suppress(ProxyError, OSError):
+                for name, sock in await child.lend(wanted):
+                    lent.setdefault(name, []).append(sock)
+        return lent
+
+    def keep(self) -> None:
+        """As `handover.Side`."""
+        for child in self._ready():
+            self._tasks.start(_quietly(child.ask("keep")), "keep the sockets")
+
+    async def cancel_here(self, key: CancelKey) -> None:
+        """As `handover.Side`: one of the workers may know the key."""
+        body = {"pid": key.pid, "secret": key.secret.hex()}
+        await asyncio.gather(*(_quietly(child.ask("cancel", body)) for child in self._ready()))
 
 
 class Answering:

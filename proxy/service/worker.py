@@ -24,6 +24,7 @@ from proxy.net.listen import ListenOptions, UnixSocket
 from proxy.observe import log
 from proxy.postgres.protocol.keys import CancelKey
 from proxy.service.channel import Body, Channel, ChannelClosed
+from proxy.service.handover import Lent
 from proxy.service.listeners import Listeners
 from proxy.service.main import bug
 from proxy.service.mistakes import SettingPath
@@ -91,7 +92,7 @@ class Worker:
             case "commit":
                 await process.commit()
                 self.whole = self._whole_next
-                self._mind_cancels(process)
+                process.mind_cancels(self._cancel_elsewhere)
             case "drop":
                 process.drop()
             case "report":
@@ -103,8 +104,11 @@ class Worker:
                 outcome = await process.act(what, body["route"], body["number"])
                 return {"outcome": pack(outcome)}
             case "cancel":
-                key = CancelKey(body["pid"], bytes.fromhex(body["secret"]))
-                return {"done": await self._cancel_here(process, key)}
+                await process.cancel_here(CancelKey(body["pid"], bytes.fromhex(body["secret"])))
+            case "lend":
+                return {"sockets": self._lend(process, body["wanted"])}
+            case "keep":
+                process.keep()
             case "stop":
                 self.stop(body["drain_s"])
             case "kill":
@@ -116,6 +120,13 @@ class Worker:
         number = self._index + 1
         self.whole = _settings(body)
         listeners = Listeners(self._given(body["sockets"]), drains=body["drains"])
+        adopted = self._adopted(body["adopted"])
+
+        async def take_over(_: Sequence[str]) -> Lent:
+            listeners.take_over = None
+            return adopted
+
+        listeners.take_over = take_over
         sharing = ListenOptions(reuse_port=True, replace=True)
         events = _numbered(self._events, number)
         process = Process(events, How(number=number, listeners=listeners, sharing=sharing))
@@ -123,7 +134,7 @@ class Worker:
         process.routes.worker = (self._index, self._count)
         asyncio.get_running_loop().set_exception_handler(partial(bug, process.events))
         await process.start(shared(self.whole, self._index, self._count), _marked)
-        self._mind_cancels(process)
+        process.mind_cancels(self._cancel_elsewhere)
         self.process = process
         return {"addresses": process.addresses}
 
@@ -137,11 +148,24 @@ class Worker:
             given[sock.path] = sock
         return given
 
-    # -- cancels
+    def _adopted(self, count: int) -> Lent:
+        """TCP sockets that listen already, sent ahead by the parent: our part of them."""
+        adopted: Lent = {}
+        for _ in range(count):
+            name, descriptors, _, _ = socket.recv_fds(self._sockets, NAME_BYTES_MAX, 1)
+            sock = socket.socket(fileno=descriptors[0])
+            adopted.setdefault(name.decode(), []).append(sock)
+        return adopted
 
-    def _mind_cancels(self, process: Process) -> None:
-        for route in process.routes.postgres:
-            route.cancel_elsewhere = self._cancel_elsewhere
+    def _lend(self, process: Process, wanted: Sequence[str]) -> int:
+        """Sends the parent our sockets at these addresses; how many."""
+        lent = [(n, s) for n, socks in process.routes.listeners.lend(wanted).items() for s in socks]
+        for name, sock in lent:
+            with sock:
+                socket.send_fds(self._sockets, [name.encode()], [sock.fileno()])
+        return len(lent)
+
+    # -- cancels
 
     async def _cancel_elsewhere(self, key: CancelKey) -> None:
         """A key of no session here: the parent asks the others."""
@@ -149,15 +173,6 @@ class Worker:
             await self.channel.ask("cancel", {"pid": key.pid, "secret": key.secret.hex()})
         except ChannelClosed:
             return
-
-    async def _cancel_here(self, process: Process, key: CancelKey) -> bool:
-        for route in process.routes.postgres:
-            if route.knows(key):
-                task = route.cancel(key)
-                if task is not None:
-                    await asyncio.wait({task})
-                return True
-        return False
 
     # -- the end
 

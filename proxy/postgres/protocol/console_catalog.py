@@ -45,8 +45,8 @@ def columns(command: Command | None, me: Myself) -> Columns | None:
         raise ConsoleError(
             "0A000",
             "SHOW FDS is not supported",
-            "Nothing is handed over by descriptor: for a restart start the new process beside"
-            " the old one. SHOW CLIENTS and SHOW SERVERS list the connections.",
+            "For a restart, start the new process beside the old one with `backstay run --replace`:"
+            " it takes the ports over. SHOW CLIENTS and SHOW SERVERS list the connections.",
         )
     setting = answers.show(name, me)
     if setting is None:
