@@ -15,7 +15,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 WORKERS ?= 2
 PYTEST := $(PY) -m pytest
 COMPILED := $(VENV)/compiled
-COMPILED_TESTS := tests/unit/postgres tests/property/test_postgres_stream.py \
+COMPILED_TESTS := tests/unit/net/test_tls.py tests/unit/net/test_tls_ends.py tests/unit/postgres tests/property/test_postgres_stream.py \
 	tests/integration/test_twin.py tests/unit/redis tests/property/test_redis_framing.py \
 	tests/integration/redis/test_twin.py tests/integration/redis/test_loss.py \
 	tests/integration/redis/test_cache.py tests/integration/redis/test_opaque.py

@@ -13,6 +13,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
+NET = "tls"
 PROTOCOL = """
     framing units whole expected joined quick classify statement lessons prepared
     state_effects session_state
@@ -23,6 +24,7 @@ REDIS_RUNTIME = (
     "upstream link exclusive tracking lane hold batch stream client runs reads mute guard partition"
 )
 MODULES = [
+    *(f"proxy/net/{name}.py" for name in NET.split()),
     *(f"proxy/postgres/protocol/{name}.py" for name in PROTOCOL.split()),
     *(f"proxy/postgres/runtime/{name}.py" for name in RUNTIME.split()),
     *(f"proxy/redis/protocol/{name}.py" for name in REDIS_PROTOCOL.split()),

@@ -26,7 +26,7 @@ from proxy.core.errors import ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.net.keepalive import Keepalive, tune
 from proxy.net.owner import disown
-from proxy.net.stream import StreamProtocol, as_asyncio
+from proxy.net.stream import StreamProtocol, as_asyncio, as_transport
 from proxy.net.tls import HandshakeTimeout, PumpOptions, TlsPump, TruncatedStream
 
 ADDRESSES_MAX = 8  # tried per dial, of those the name resolves to
@@ -132,7 +132,7 @@ async def adopt(
         handshake_timeout_s=tls.handshake_timeout_s,
     )
     pump = TlsPump(protocol, options)
-    await _give_to_loop(sock, lambda: pump)
+    await _give_to_loop(sock, lambda: as_asyncio(pump))
     try:
         await pump.handshaken()
     except asyncio.CancelledError:
@@ -140,7 +140,7 @@ async def adopt(
         raise
     except (OSError, ssl.SSLError) as error:
         raise handshake_error(error) from error
-    return pump, protocol
+    return as_transport(pump), protocol
 
 
 def handshake_error(error: Exception) -> ProxyError:

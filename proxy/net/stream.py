@@ -22,3 +22,8 @@ class StreamProtocol(Protocol):
 def as_asyncio(protocol: StreamProtocol) -> asyncio.Protocol:
     """The same object, for signatures of asyncio that name its base class."""
     return cast("asyncio.Protocol", protocol)
+
+
+def as_transport(pump: object) -> asyncio.Transport:
+    """The same object, which has the methods of asyncio.Transport (`proxy.net.tls`)."""
+    return cast("asyncio.Transport", pump)

@@ -1,8 +1,8 @@
 """TLS as a transport: a pump between a plain transport (ciphertext) and a protocol (plaintext).
 
 Owns one `ssl.SSLObject` over two `ssl.MemoryBIO`s. To the loop it is a protocol, to the application
-a transport; nothing is scheduled, and one chunk from the kernel becomes one `data_received`. Per
-small exchange it costs 3.5 µs above a plain transport, uvloop 0.23's own TLS 4 (bench_tls.py).
+a transport; nothing is scheduled, and one chunk from the kernel becomes one `data_received`. It is
+a transport and a protocol in all but name: a compiled class (setup.py) has no interpreted base.
 
 What the application sees at the end of a connection:
 
@@ -25,12 +25,14 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from proxy.net.drain import LastWords
-from proxy.net.stream import StreamProtocol, as_asyncio
+from proxy.net.stream import StreamProtocol, as_asyncio, as_transport
+from proxy.net.tls_options import HandshakeTimeout, PumpOptions, TruncatedStream
 from proxy.net.tls_phase import LEGAL, Phase
+
+__all__ = ["HandshakeTimeout", "PumpOptions", "TlsPump", "TruncatedStream"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -41,34 +43,10 @@ _PIECE_BYTES = 64 * 1024
 _QUEUED_BYTES_MAX = 1024 * 1024  # plaintext written before the handshake is done
 
 
-class TruncatedStream(ConnectionError):
-    """The peer closed TCP without close_notify: what was read may not be all it wrote."""
-
-
-class HandshakeTimeout(ConnectionError):
-    """The TLS handshake was not finished in time."""
-
-
 _ALIVE = (Phase.HANDSHAKE, Phase.OPEN, Phase.ENDING)
-_OPEN = Phase.OPEN  # a global is cheaper than an enum attribute on the hot path
 
 
-@dataclass(frozen=True, slots=True)
-class PumpOptions:
-    """How to do TLS on one connection.
-
-    `on_ready` is called once, in the loop: with None when the handshake is done (after
-    connection_made on a fresh connection), or with the error that ended it.
-    """
-
-    context: ssl.SSLContext
-    server_side: bool = False
-    server_hostname: str | None = None
-    handshake_timeout_s: float = 10.0
-    on_ready: Callable[[Exception | None], None] | None = None
-
-
-class TlsPump(asyncio.Transport, asyncio.Protocol):
+class TlsPump:
     """A transport that speaks TLS over another one.
 
     Fresh connection: give the pump to the loop as the protocol; `protocol.connection_made(pump)`
@@ -82,12 +60,15 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         "_given_bytes",
         "_handshake_error",
         "_incoming",
+        "_incoming_write",
         "_last_write_bytes",
         "_last_write_end",
         "_last_write_start",
         "_loss",
+        "_open",
         "_options",
         "_outgoing",
+        "_outgoing_read",
         "_phase",
         "_protocol",
         "_queued",
@@ -103,7 +84,6 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
     )
 
     def __init__(self, protocol: StreamProtocol, options: PumpOptions) -> None:
-        super().__init__()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.ssl_object = options.context.wrap_bio(
@@ -112,10 +92,15 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
             server_side=options.server_side,
             server_hostname=options.server_hostname,
         )
-        self._ssl_read: Callable[[int], bytes] = self.ssl_object.read
-        self._ssl_write: Callable[[Buffer], int] = self.ssl_object.write
+        # What the public methods of SSLObject call, and nothing else: a frame less, twice a turn.
+        direct: Any = getattr(self.ssl_object, "_sslobj", self.ssl_object)
+        self._ssl_read: Callable[[int], bytes] = direct.read
+        self._ssl_write: Callable[[Buffer], int] = direct.write
+        self._incoming_write: Callable[[Buffer], int] = self._incoming.write
+        self._outgoing_read: Callable[[], bytes] = self._outgoing.read
         self._options = options
         self._phase = Phase.NEW
+        self._open = False  # the phase is OPEN: what the hot path asks
         self._announced = False  # connection_made has been called on the application's protocol
         self._eof = False  # the peer sent close_notify
         self._loss: Exception | None = None
@@ -147,7 +132,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         """
         pump = cls(protocol, options)
         pump._announced = True
-        raw.set_protocol(pump)
+        raw.set_protocol(as_asyncio(pump))
         pump._begin(raw)
         if received:
             pump.data_received(received)
@@ -173,8 +158,8 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         if len(data) > _PIECE_BYTES:
             self._receive_large(memoryview(data))
             return
-        self._incoming.write(data)
-        if self._phase is _OPEN or self._phase is Phase.ENDING:
+        self._incoming_write(data)
+        if self._open or self._phase is Phase.ENDING:
             self._decrypt()
         elif self._phase is Phase.HANDSHAKE:
             self._shake_hands()
@@ -183,7 +168,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
     def eof_received(self) -> bool | None:
         """The peer closed TCP. After its close_notify we may still have something to write."""
         if self._eof:
-            return self._phase is _OPEN
+            return self._open
         if self._phase is Phase.ENDING:
             self.close()  # our goodbye was enough for it
             return None
@@ -191,7 +176,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        rest = self._words.read_rest() if self._phase is _OPEN else b""
+        rest = self._words.read_rest() if self._open else b""
         if rest:
             self.data_received(rest)
         loss = self._loss
@@ -221,7 +206,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         """Encrypts and sends at once. Before the handshake is done: queued, at most 1 MiB."""
         if not data:
             return
-        if self._phase is not _OPEN:
+        if not self._open:
             self._write_later(data)
             return
         start = self._given_bytes
@@ -232,7 +217,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail(error)
             return
-        encrypted = self._outgoing.read()
+        encrypted = self._outgoing_read()
         self._last_write_start = start
         self._last_write_bytes = len(data)
         self._given_bytes += len(encrypted)
@@ -244,7 +229,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
 
     def close(self) -> None:
         """Sends close_notify, flushes, closes. The peer's own close_notify is not awaited."""
-        if self._phase is _OPEN:
+        if self._open:
             self._say_goodbye()
         if self._phase in _ALIVE:
             self._end(None)
@@ -252,9 +237,9 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
 
     def write_eof(self) -> None:
         """Sends close_notify; goes on receiving until the peer says goodbye or closes."""
-        if self._phase is _OPEN:
+        if self._open:
             self._say_goodbye()
-            if self._phase is _OPEN:  # the plain transport may have failed meanwhile
+            if self._open:  # the plain transport may have failed meanwhile
                 self._become(Phase.ENDING)
 
     def can_write_eof(self) -> bool:
@@ -330,6 +315,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
     def _become(self, phase: Phase) -> None:
         assert phase in LEGAL[self._phase], f"{self._phase} -> {phase}"
         self._phase = phase
+        self._open = phase is Phase.OPEN
 
     def _begin(self, raw: asyncio.Transport) -> None:
         self._raw = raw
@@ -354,10 +340,10 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
         self._become(Phase.OPEN)
         if not self._announced:
             self._announced = True
-            self._protocol.connection_made(self)
+            self._protocol.connection_made(as_transport(self))
         self._handshake_over(None)
         self._write_queued()
-        if self._phase is _OPEN and self._incoming.pending:
+        if self._open and self._incoming.pending:
             self._decrypt()
 
     def _handshake_timed_out(self) -> None:
@@ -380,7 +366,7 @@ class TlsPump(asyncio.Transport, asyncio.Protocol):
             self._options.on_ready(error)
 
     def _receive_large(self, data: memoryview) -> None:
-        if self._phase is _OPEN or self._phase is Phase.ENDING:
+        if self._open or self._phase is Phase.ENDING:
             self._incoming.write(data[:_PIECE_BYTES])
             self._decrypt(data[_PIECE_BYTES:])
         elif self._phase is Phase.HANDSHAKE:

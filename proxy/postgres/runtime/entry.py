@@ -15,6 +15,7 @@ from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.net.contexts import ServerTlsMode, server_context
 from proxy.net.listen import close_gently, is_local
+from proxy.net.stream import as_transport
 from proxy.net.tls import PumpOptions, TlsPump
 from proxy.postgres.protocol import keys, say, startup
 from proxy.postgres.protocol.client_login import (
@@ -165,7 +166,7 @@ class Entry(asyncio.Protocol):
         raw.pause_reading()
         pump = TlsPump.upgrade(raw, self, options, received)
         if self._phase is not Phase.OVER:
-            self._transport = pump
+            self._transport = as_transport(pump)
 
     def _cancel(self, request: startup.CancelRequest) -> None:
         """Deliver it, then close: the client may take the end for "the server has been told"."""

@@ -124,7 +124,7 @@ class RedisRoute:
         client = ClientConnection(self)
         if context is None:
             return as_asyncio(client)
-        return TlsPump(client, PumpOptions(context, server_side=True))
+        return as_asyncio(TlsPump(client, PumpOptions(context, server_side=True)))
 
     async def stop(self, drain_s: float) -> None:
         """Lets clients finish what is in flight, for at most `drain_s`, and ends everything."""
