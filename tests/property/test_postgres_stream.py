@@ -131,6 +131,14 @@ common = st.one_of(
     st.builds(lambda t, o: p(t) + b("", o) + e(o) + SYNC, texts, names),
     st.builds(lambda t, n: p(t, n) + SYNC, texts, names),
 )
+# What a pipeline is made of, mostly plain, so that many are taken as a whole.
+steps = st.one_of(
+    st.builds(lambda n, v: b(n, "", v) + e(), names, values),
+    st.builds(lambda n, v: b(n, "", v) + m.describe(b"P", "") + e(), names, values),
+    st.builds(lambda t, n: p(t, n) + b(n) + e(), st.sampled_from(TEXTS[:3]), names),
+    st.builds(lambda t, n: p(t, n) + b(n), texts, names),
+)
+common = st.one_of(common, st.lists(steps, max_size=4).map(lambda parts: b"".join(parts) + SYNC))
 
 
 @settings(max_examples=500, deadline=None)

@@ -28,7 +28,7 @@ from proxy.postgres.protocol.lessons import (
     extend_prologue,
     farewell,
     flush_is_over,
-    only_parses_one,
+    only_parses,
     parsed,
     replies_in,
     unlearn,
@@ -213,7 +213,7 @@ class Expected:
         unit = inflight[0]
         if unit.skip or unit.read_only or unit.held_bytes or unit.on_done is not None:
             return False
-        if unit.counted and not (only_parses_one(unit) and data.startswith(_PARSE_COMPLETE)):
+        if unit.counted and not (only_parses(unit) and data.startswith(_PARSE_COMPLETE)):
             return False
         marks = self._marks
         marks.clear()
@@ -227,9 +227,10 @@ class Expected:
         if end - marks[0][1] != _READY_BYTES or status not in _STATUSES:
             return False
         inflight.popleft()
-        if unit.counted:  # no error came, so its statement did
+        if unit.counted:  # no error came, so its statements did
             self._swallow(unit)
-            parsed(self, unit)
+            for _ in unit.parses or ():
+                parsed(self, unit)
         self._finish(unit, status)
         self.status = status
         return True

@@ -94,10 +94,10 @@ def extend_prologue(owner: "Expected", unit: Unit) -> None:
         owner.prologue.append(unit)
 
 
-def only_parses_one(unit: Unit) -> bool:
-    """True if the unit's answer teaches nothing but that one statement exists now."""
+def only_parses(unit: Unit) -> bool:
+    """True if the unit's answer teaches nothing but that its statements exist now."""
     odd = unit.watch or unit.closes or unit.injected or unit.next_parse
-    return not odd and unit.parses is not None and len(unit.parses) == 1
+    return not odd and unit.parses is not None
 
 
 def parsed(owner: "Expected", unit: Unit) -> None:

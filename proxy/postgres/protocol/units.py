@@ -124,7 +124,12 @@ class Unit:
         """True if it may run a write, or something that is not known."""
         if self.kind is Kind.QUERY:
             return self.script is None or self.script.kind is not Class.READ
-        return any(s is None or s.kind is not Class.READ for s in self.scripts())
+        if self.kind is Kind.CALL:
+            return True
+        for script, _ in self.executes or ():  # asked of every unit: no generator
+            if script is None or script.kind is not Class.READ:
+                return True
+        return False
 
     def class_of(self) -> Class:
         """The class of the whole unit for the verdict (reference, section 2).

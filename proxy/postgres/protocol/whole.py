@@ -3,14 +3,21 @@
     Query
     Bind, [Describe,] Execute, Sync           of the unnamed portal: a prepared statement
     Parse, Bind, [Describe,] Execute, Sync    all unnamed: a statement with parameters
+    several of these, and one Sync            a pipeline, the portal unnamed
 
 What is not one of these, or not plain, is for Gatherer.feed, which says the same of those that are
 (tests/property/test_postgres_stream.py); this is only cheaper.
 """
 
+from typing import TYPE_CHECKING
+
 from proxy.postgres.protocol.units import UNIT_BYTES_MAX, Gatherer, Kind, Unit
 
+if TYPE_CHECKING:
+    from proxy.postgres.protocol.statement import Script
+
 _QUERY, _PARSE, _BIND = b"QPB"
+_EXECUTED, _SYNCED = b"ES"
 _HEADER_BYTES = 5
 _DESCRIBE = b"D\0\0\0\x06P\0"
 _EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
@@ -26,8 +33,10 @@ def whole_unit(gatherer: Gatherer, data: bytes) -> Unit | None:
     if kind == _QUERY:
         return _query(gatherer, data)
     if kind == _BIND:
-        return _bound(gatherer, data, 0)
-    return _parsed(gatherer, data) if kind == _PARSE else None
+        return _bound(gatherer, data, 0) or _pipeline(gatherer, data)
+    if kind == _PARSE:
+        return _parsed(gatherer, data) or _pipeline(gatherer, data)
+    return None
 
 
 def _query(gatherer: Gatherer, data: bytes) -> Unit | None:
@@ -91,4 +100,65 @@ def _parsed(gatherer: Gatherer, data: bytes) -> Unit | None:
     unit.owed += 1
     unit.uses = None  # what it uses is its own
     unit.parses = [(b"", data[:stop])]
+    return unit
+
+
+def _pipeline(gatherer: Gatherer, data: bytes) -> Unit | None:
+    """Any number of Parse, Bind, Describe and Execute, and the one Sync at the end of the chunk."""
+    made: dict[bytes, Script] = {}  # what it prepares: nothing is noted before all of it was seen
+    parses: list[tuple[bytes, bytes]] = []
+    uses: list[bytes] = []
+    executes: list[tuple[Script | None, bytes]] = []
+    bound: tuple[Script | None, bytes] | None = None
+    owed = pos = 0
+    end = len(data)
+    while pos + _HEADER_BYTES <= end:
+        kind = data[pos]
+        high = data[pos + 1] << 24 | data[pos + 2] << 16  # cheap as machine code
+        stop = pos + 1 + (high | data[pos + 3] << 8 | data[pos + 4])
+        if stop > end or stop < pos + _HEADER_BYTES:
+            return None
+        if kind == _EXECUTED:
+            if bound is None or data[pos:stop] != _EXECUTE:
+                return None
+            executes.append(bound)
+        elif kind == _BIND:
+            name_end = data.find(b"\0", pos + 6, stop)
+            if name_end < 0 or data[pos + 5]:
+                return None
+            name = data[pos + 6 : name_end]
+            script = made.get(name)
+            if script is None:
+                script = gatherer.names.get(name)
+                uses.append(name)
+            if script is None or not script.plain:
+                return None
+            bound = (script, b"")
+        elif kind == _PARSE:
+            name_end = data.find(b"\0", pos + 5, stop)
+            text_end = data.find(b"\0", name_end + 1, stop)
+            if name_end < 0 or text_end < 0:
+                return None
+            name = data[pos + 5 : name_end]
+            made[name] = script = gatherer.script(data[name_end + 1 : text_end])
+            if not script.plain:
+                return None
+            parses.append((name, data[pos:stop]))
+        elif kind == _SYNCED:
+            break
+        elif data[pos:stop] != _DESCRIBE:
+            return None
+        owed += 1
+        pos = stop
+    if not executes or bound is None or data[pos:] != _SYNC:
+        return None
+    unit = Unit(Kind.BATCH, data)
+    unit.complete = True
+    unit.bare = False
+    unit.owed = owed
+    unit.uses = uses or None
+    unit.executes = executes
+    unit.parses = parses or None
+    gatherer.names.update(made)
+    gatherer.portals[b""] = bound
     return unit

@@ -68,6 +68,32 @@ def test_a_chunk_that_is_one_plain_batch(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "uses", "parses", "executed"),
+    [
+        ((b("s", "", b"1") + DESCRIBE + e()) * 3 + SYNC, 3, 0, 3),
+        (p("SELECT 1", "named") + b("named") + e() + SYNC, 0, 1, 1),
+        (p("SELECT 1") + b("s") + e() + SYNC, 1, 1, 1),
+        ((p("SELECT $1") + b("", "", b"1") + DESCRIBE + e()) * 2 + SYNC, 0, 2, 2),
+        (b("s") + p("SELECT 2", "s") + b("s") + e() + e() + SYNC, 1, 1, 2),
+        (b("s") + e() + p("DELETE FROM t", "other") + SYNC, 1, 1, 1),
+    ],
+)
+def test_a_chunk_that_is_a_plain_pipeline(
+    data: bytes, uses: int, parses: int, executed: int
+) -> None:
+    slow, fast = gatherer(), gatherer()
+    for taker in (slow, fast):
+        taker.feed(PREPARED)
+    unit = whole_unit(fast, data)
+    assert unit is not None
+    assert known([(unit, data, True)]) == known(slow.feed(data))
+    counts = (len(unit.uses or ()), len(unit.parses or ()), len(unit.executes or ()))
+    assert counts == (uses, parses, executed)
+    assert fast.names == slow.names
+    assert fast.portals == slow.portals
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b("", "unknown", b"1") + e() + SYNC,
@@ -79,10 +105,22 @@ def test_a_chunk_that_is_one_plain_batch(data: bytes) -> None:
         b("s", "", b"1") + e() + SYNC + SYNC,
         b("s", "", b"1") + close("s") + e() + SYNC,
         (b("s", "", b"1") + e() + SYNC)[:-1],
-        p("SELECT 1", "named") + b("named") + e() + SYNC,
         p("SET a.b = $1") + b("", "", b"1") + e() + SYNC,  # which has something to teach
-        p("SELECT 1") + b("s") + e() + SYNC,
+        p("SELECT 1") + b("s") + SYNC,
         p("SELECT 1") + SYNC,
+        e() + SYNC,
+        e() + b("s") + e() + SYNC,
+        (b("s") + e()) * 2 + p("SET a.b = $1", "x") + SYNC,
+        (b("s") + e()) * 2 + SYNC + b("s"),
+        (b("s") + e()) * 2 + b("s", "portal") + SYNC,
+        (b("s") + e()) * 2 + m.describe(b"S", "s") + SYNC,
+        (b("s") + e()) * 2 + m.flush() + SYNC,
+        (b("s") + e()) * 2 + b("unknown") + SYNC,
+        (b("s") + e()) * 2 + b"B\0\0\0\4" + SYNC,
+        (b("s") + e()) * 2 + b"B\0\0\0\3" + SYNC,
+        (b("s") + e()) * 2 + b"P\0\0\0\5\0" + SYNC,
+        (b("s") + e()) * 2 + SYNC[:-1],
+        (b("s") + e()) * 2,
         b("s", "", bytes(UNIT_BYTES_MAX)) + e() + SYNC,
     ],
 )
