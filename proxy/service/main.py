@@ -10,7 +10,7 @@ import uvloop
 
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
-from proxy.net.allocator import keep_freed_memory
+from proxy.net.allocator import freeze_start, keep_freed_memory
 from proxy.net.listen import ListenOptions, inherited_sockets
 from proxy.observe import log
 from proxy.service.admin import Door, taken
@@ -34,6 +34,7 @@ EX_UNAVAILABLE = 69
 def run(settings: Settings, start: Start) -> int:
     """Run until told to stop; the exit code. Raises ConfigError for what only starting shows."""
     keep_freed_memory()
+    freeze_start()
     configure_log(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, start))

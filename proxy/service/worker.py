@@ -19,7 +19,7 @@ import uvloop
 from proxy.core.events import Events
 from proxy.core.operator import Act, Detail, Outcome
 from proxy.core.report import Report
-from proxy.net.allocator import keep_freed_memory
+from proxy.net.allocator import freeze_start, keep_freed_memory
 from proxy.net.listen import ListenOptions, UnixSocket
 from proxy.observe import log
 from proxy.postgres.protocol.keys import CancelKey
@@ -235,6 +235,7 @@ def main(arguments: Sequence[str]) -> None:
     """Serve until told to end."""
     channel, sockets, level, form = int(arguments[0]), int(arguments[1]), *arguments[2:4]
     keep_freed_memory()
+    freeze_start()
     told: Any = log.LogOptions(level=level, format=form)
     log.configure(told)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

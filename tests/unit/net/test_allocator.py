@@ -38,3 +38,23 @@ def faults(mode: str) -> int:
 def test_chunks_do_not_fault_their_pages_in_again() -> None:
     assert faults("keep") < 200
     assert faults("default") > 2_000, "glibc keeps them by itself now: drop the module"
+
+
+FREEZE = """
+import gc
+from proxy.net.allocator import freeze_start
+kept = [[number] for number in range(20_000)]
+freeze_start()
+looked_at = len(gc.get_objects())
+ring = []
+ring.append(ring)
+del ring
+print(gc.get_freeze_count() > 20_000, looked_at < 1_000, gc.collect() >= 1)
+"""
+
+
+def test_what_a_process_starts_with_is_not_searched_for_garbage() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FREEZE], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == ["True", "True", "True"]
