@@ -26,7 +26,7 @@ class Budget:
     quick: bool = False
 
 
-FULL = Budget(rounds=7, seconds=1.0)
+FULL = Budget(rounds=5, seconds=1.0)
 QUICK = Budget(rounds=1, seconds=1.0, quick=True)
 
 
