@@ -66,7 +66,7 @@ def command(file: Path | None, urls: tuple[str, ...], as_json: bool, idle_s: flo
 
 def _targets(file: Path | None, urls: tuple[str, ...], env: Mapping[str, str]) -> "list[Target]":
     """What to look at. Ends the process where there is nothing, or nothing that can be read."""
-    from proxy.diagnose.targets import URLS, app_urls, from_settings, settings_name
+    from proxy.diagnose.targets import URLS, app_urls, from_settings
     from proxy.settings.load import VARIABLES, find, load
 
     if urls:
@@ -81,7 +81,7 @@ def _targets(file: Path | None, urls: tuple[str, ...], env: Mapping[str, str]) -
         app = app_urls(env)
         for variable, problem in app.problems.items():
             click.echo(f"${variable} is not used: {problem}", err=True)
-        return from_settings(settings, settings_name(file, env), app)
+        return from_settings(settings, file, app)
     given = {f"${name}": env[name] for name in URLS.values() if env.get(name)}
     if not given:
         wanted = " or ".join(f"${name}" for name in URLS.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from proxy.diagnose.reach import Place, TlsWish
 from proxy.settings.fields import ListenAddress
+from proxy.settings.load import VARIABLES
 from proxy.settings.model import PostgresRoute, RedisRoute, Settings
 from proxy.settings.rules import is_loopback
 from proxy.settings.urls import (
@@ -167,18 +168,18 @@ def parse(text: str) -> PostgresUpstream | RedisUpstream:
     return parse_postgres_url(text)
 
 
-def from_settings(settings: Settings, source: str, app: AppUrls) -> list[Target]:
-    """A target for each route and host. `source`: the settings file, for advice."""
+def from_settings(settings: Settings, file: Path | None, app: AppUrls) -> list[Target]:
+    """A target for each route and host. `file`: of the settings, for advice; None: variables."""
     targets: list[Target] = []
     for route in settings.postgres:
-        targets += _postgres_targets(route, source, app.postgres)
+        targets += _postgres_targets(route, _source(file, "postgres"), app.postgres)
     for redis in settings.redis:
         upstream = _redis_login(redis, app.redis)
         targets.append(
             RedisTarget(
                 name=redis.name,
                 upstream=upstream,
-                source=source,
+                source=_source(file, "redis"),
                 route=redis,
                 proxy=_redis_proxy(redis, upstream),
                 past=app.redis is not None and app.redis.target == upstream.target,
@@ -290,13 +291,6 @@ def _dialable(address: ListenAddress) -> str:
     return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
 
 
-def settings_name(file: Path | None, env: Mapping[str, str]) -> str:
-    """Where the settings stand, for advice: the file, or the variables."""
-    if file is not None:
-        return str(file)
-    names = [
-        name
-        for name in ("BACKSTAY_POSTGRES_UPSTREAM", "BACKSTAY_REDIS_UPSTREAM")
-        if env.get(name) or env.get(f"{name}_FILE")
-    ]
-    return " and ".join(f"${name}" for name in names) or "the settings"
+def _source(file: Path | None, kind: str) -> str:
+    """Where a route's settings stand: the file, or the variable."""
+    return str(file) if file is not None else f"${VARIABLES[kind]}"

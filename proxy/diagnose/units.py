@@ -2,7 +2,9 @@
 
 
 def duration(seconds: float) -> str:
-    """`420 µs`, `3.1 ms`, `47 s`, `12 min`, `5 h`, `3 days`."""
+    """`0 s`, `420 µs`, `3.1 ms`, `47 s`, `12 min`, `5 h`, `3 days`."""
+    if seconds == 0:
+        return "0 s"
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:

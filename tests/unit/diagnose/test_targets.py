@@ -1,5 +1,7 @@
 """From settings, environment and arguments to what is looked at, with whose login."""
 
+from pathlib import Path
+
 import pytest
 
 from proxy.demo.certificates import TlsFiles
@@ -12,14 +14,13 @@ from proxy.diagnose.targets import (
     from_urls,
     is_local,
     parse,
-    settings_name,
 )
 from proxy.settings.load import load_text
 from proxy.settings.urls import PostgresUpstream, UrlError
 
 
 def targets(text: str, **env: str) -> list[Target]:
-    return from_settings(load_text(text, "f.yaml", {}), "f.yaml", app_urls(env))
+    return from_settings(load_text(text, "f.yaml", {}), Path("f.yaml"), app_urls(env))
 
 
 def one(text: str, **env: str) -> PostgresTarget:
@@ -152,4 +153,10 @@ def test_what_is_local() -> None:
 
 
 def test_where_the_settings_stand() -> None:
-    assert settings_name(None, {"BACKSTAY_REDIS_UPSTREAM": "x"}) == "$BACKSTAY_REDIS_UPSTREAM"
+    """Advice names the one variable of the route, not all there are."""
+    text = "postgres:\n  - upstream: postgresql://db\nredis:\n  - upstream: redis://r\n"
+    settings = load_text(text, "f.yaml", {})
+    sources = [target.source for target in from_settings(settings, None, app_urls({}))]
+    assert sources == ["$BACKSTAY_POSTGRES_UPSTREAM", "$BACKSTAY_REDIS_UPSTREAM"]
+    sources = [target.source for target in from_settings(settings, Path("f.yaml"), app_urls({}))]
+    assert sources == ["f.yaml", "f.yaml"]

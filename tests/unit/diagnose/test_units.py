@@ -9,6 +9,7 @@ from proxy.diagnose.units import counted, duration, percent, size
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (0.0, "0 s"),
         (0.000_042, "42 µs"),
         (0.0031, "3.1 ms"),
         (0.025, "25 ms"),
