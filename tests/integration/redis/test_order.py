@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
@@ -35,7 +35,7 @@ class Place:
     make: MakeRoute
 
     async def route(self, **options: object) -> Routed:
-        return await self.make(self.cutter.port, **{"hold_s": 5.0, **options})
+        return await self.make(self.cutter.port, **{"hold_s": 9.0, **options})
 
     async def arrived(self, wire: AsyncWire, *commands: bytes) -> None:
         """Sends commands; returns when their bytes have reached the (frozen) server's socket."""
@@ -241,19 +241,18 @@ async def test_who_waits_for_an_exclusive_link_gets_the_next_that_is_free(place:
     for wire in wires[1:]:
         wire.send(command("MULTI") + command("INCR", "n") + command("EXEC"))
     assert await wires[0].ask("DISCARD") == b"+OK\r\n"
-    loop = asyncio.get_running_loop()
-    begun_s = loop.time()
     replies = [await wire.replies(3) for wire in wires[1:]]
     assert sorted(reply[2] for reply in replies) == [b"*1\r\n:%d\r\n" % n for n in (1, 2, 3)]
-    assert loop.time() - begun_s < 1.0
     assert routed.route.pool.total == 1
 
 
 async def test_what_is_sent_behind_a_multi_that_found_no_link_does_not_run(place: Place) -> None:
     """Nor without the WATCH that should have guarded it; what is sent later does."""
-    routed = await place.route(limits={"exclusive_links_max": 1}, hold_s=0.2)
+    routed = await place.route(limits={"exclusive_links_max": 1})
     first, second = await routed.wire(), await routed.wire()
     assert await first.ask("MULTI") == b"+OK\r\n"
+    assert await second.ask("PING") == b"+PONG\r\n"
+    routed.route.options = replace(routed.route.options, hold_s=0.2)
     second.send(command("MULTI") + command("INCR", "n") + command("EXEC") + command("PING"))
     replies = await second.replies(4)
     assert replies[0].startswith(DOWN)
@@ -272,18 +271,18 @@ async def test_half_a_message_is_not_for_the_links_next_owner(place: Place) -> N
     reader = await routed.wire(3)
     assert (await reader.ask("SUBSCRIBE", "c")).startswith(b">3")
     for hop in place.cutter.hops.values():
-        hop.to_client.rate_bytes_s = 2_000_000
+        hop.to_client.rate_bytes_s = 600_000
     with place.server.connect() as direct:
         assert direct.publish("c", "x" * 300_000) == 1
     link = _exclusive_link(routed)
     await until(lambda: link.reply_in_progress)
     await reader.close()
-    for turn in range(3):
+    for turn in range(4):
         heir = await routed.wire(3)
         assert await heir.ask("MULTI") == b"+OK\r\n", turn
         assert await heir.ask("ECHO", "mine") == b"+QUEUED\r\n"
         assert await heir.ask("EXEC") == b"*1\r\n$4\r\nmine\r\n"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)  # until the rest of the message has come, and a link is clean
 
 
 async def test_a_subscriber_that_leaves_while_its_link_is_away_leaves_none_behind(
@@ -326,7 +325,7 @@ async def test_a_slow_reader_of_hits_is_not_answered_ahead_of_its_reading(
     place: Place, cached: bool
 ) -> None:
     """A pipeline of reads whose answers come from memory: they are made as they are taken."""
-    routed = await place.route(cache=CacheOptions() if cached else None)
+    routed = await place.route(cache=CacheOptions(lease_s=60.0) if cached else None)
     wire = await routed.wire()
     value = "v" * 60_000
     assert await wire.ask("SET", "k", value) == b"+OK\r\n"
