@@ -36,9 +36,9 @@ def main() -> None:
     given = parser.parse_args()
     budget = QUICK if given.quick else FULL
     print(f"{machine()}; Backstay {'compiled' if COMPILED else 'interpreted'}", flush=True)
+    today, ran = datetime.datetime.now(datetime.UTC).date().isoformat(), commit()
     rows = measure(budget, given.only)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    run = Run(today, commit(), machine(), platform.python_version(), budget.rounds, tuple(rows))
+    run = Run(today, ran, machine(), platform.python_version(), budget.rounds, tuple(rows))
     whole = not (given.quick or given.only)
     folder = given.out or Path("docs" if whole else "bench-results")
     folder.mkdir(parents=True, exist_ok=True)
