@@ -273,10 +273,9 @@ class IdleSession:
             self._books.statements["idle session's check"] += 3
 
     def _execute(self) -> Any:
-        """SQL's EXECUTE in a simple Query, which runs again as what it executes. Left to itself,
-        psycopg goes over to the extended protocol, where it does not (ARCHITECTURE, limits)."""
+        """SQL's EXECUTE, by a simple Query and, every other session, by the extended protocol."""
         text = f"execute body_of({self._number})"
-        return self._client.session.execute(text, prepare=False).fetchone()
+        return self._client.session.execute(text, prepare=self._number % 2 == 1).fetchone()
 
     def close(self) -> None:
         self._client.session.close()

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from proxy.core.histogram import BOUNDS_S
 from proxy.demo.binaries import postgres_bin, postgres_has_tls
-from proxy.demo.ledger import balance
+from proxy.demo.ledger import Balance, balance
 from proxy.demo.servers import RedisServer
 from tests.campaign import redis_work
 from tests.campaign.faults import (
@@ -24,6 +25,7 @@ from tests.campaign.faults import (
     short_deck,
 )
 from tests.campaign.kit import Board, Books, Crew, Phase
+from tests.campaign.stage import Result
 from tests.campaign.totals import Totals
 
 SEED = 5
@@ -123,3 +125,17 @@ def test_the_lives_of_the_proxy_add_up() -> None:
     assert totals.cache_hits == 10
     assert totals.outages == {"postgres": 4, "redis": 2}
     assert totals.longest["wait"] == 0.5
+
+
+def test_what_was_never_reached_is_named() -> None:
+    crew = Crew(Books())
+    crew.postgres.met["postgres FIN", Phase.IN_COPY] = 1
+    counts = Totals(postgres=Counter(replayed_read_only=1))
+    nothing = Balance(0, 0, 0, 0, 0, 0)
+    result = Result(1, 9.0, {"postgres FIN"}, {}, {}, crew.books, crew, nothing, counts, {})
+    never = result.never()
+    assert "fault: postgres FIN" in never
+    assert "postgres FIN in a transaction" in never
+    assert "postgres FIN in COPY" not in never
+    assert "sent again by certificate FT" in never
+    assert "replayed by certificate RO" not in never
