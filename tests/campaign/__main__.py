@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
     with Campaign(seed, seconds, no_network, short=short) as campaign:
         result = campaign.run()
         problems = list(result.problems)
-        if not short:
+        if not short and not problems:  # a run that broke off reached little
             problems += [f"never reached: {name}" for name in result.never()]
         print(table(result))
         file = folder / f"campaign-{seed}.json"

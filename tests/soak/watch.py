@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 MIB = 1024 * 1024
-WARM_SHARE = 0.25  # of the time; what is filled once (pools, caches, the allocator) is full by then
+WARM_SHARE = 0.5  # of the time; what is filled once (pools, caches, the allocator) is full by then
 MEMORY_S_MIN = 120.0  # a shorter run says nothing of memory: it is all warm-up
 
 GROWTH_MIB_MAX = 6.0
