@@ -42,6 +42,7 @@ _HINT_BINDING = "Use TLS and SCRAM at the server, or set channel_binding=prefer 
 _HINT_METHOD = "Give this role a scram-sha-256 line in the server's pg_hba.conf."
 
 # Texts of PgBouncer and its kin for an outage behind them: they have no SQLSTATE of their own.
+_GARBLED = "received unencrypted data after"  # SSLRequest: bytes on the path that are not ours
 _POOLER_OUTAGE = ("server login has been failing", "cannot connect to server", "query_wait_timeout")
 
 
@@ -293,9 +294,10 @@ class UpstreamLogin:
 def login_error(fields: Mapping[str, str], wire: bytes) -> ProxyError:
     """What an error of a server during login means: UpstreamUnavailable, or UpstreamRefused.
 
-    57P03 (starting up), 57P01 and 57P02 (stopping), and class 08 from something in between are
-    waits; 53300 is a wait with reason UPSTREAM_FULL, so that the caller backs off; all else is the
-    server's answer, and goes to the client as it is. A missing SQLSTATE is an answer too.
+    57P03 (starting up), 57P01 and 57P02 (stopping), class 08 from something in between, and a link
+    that was garbled before its TLS began are waits; 53300 is a wait with reason UPSTREAM_FULL, so
+    that the caller backs off; all else is the server's answer, and goes to the client as it is. A
+    missing SQLSTATE is an answer too.
     """
     sqlstate = fields.get("C", "")
     said = say.last_words(fields)
@@ -307,7 +309,8 @@ def login_error(fields: Mapping[str, str], wire: bytes) -> ProxyError:
         return UpstreamUnavailable(said, Reason.UPSTREAM_FATAL)
     # PgBouncer says 08P01 for refusals and outages alike, so there its text decides.
     if sqlstate == "08P01":
-        outage = any(text in fields.get("M", "") for text in _POOLER_OUTAGE)
+        texts = (*_POOLER_OUTAGE, _GARBLED)
+        outage = any(text in fields.get("M", "") for text in texts)
     else:
         outage = sqlstate.startswith("08")
     if outage:

@@ -82,11 +82,13 @@ def _explain(source: Source) -> Statement:
 
 
 def _option(source: Source, start: int, end: int) -> bool:
-    """ANALYZE is among the options in parentheses and not switched off."""
+    """ANALYZE is among the options in parentheses and not switched off wherever it stands: of
+    several the server takes the last. It may be written as a quoted name."""
     for at in range(start, end):
-        if source.word(at) in (b"analyze", b"analyse"):
+        if source.name(at) in (b"analyze", b"analyse"):
             value = source.tokens[at + 1][1].strip(b"'").lower()
-            return function_calls.truth(value) is not False
+            if function_calls.truth(value) is not False:
+                return True
     return False
 
 

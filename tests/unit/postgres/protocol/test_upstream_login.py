@@ -387,6 +387,12 @@ def test_a_login_that_never_ends():
             UpstreamUnavailable,
             "upstream_unreachable",
         ),
+        (
+            "08P01",
+            "received unencrypted data after SSL request",
+            UpstreamUnavailable,
+            "upstream_unreachable",
+        ),
         ("08P01", "no such user: x", UpstreamRefused, "upstream_refused"),
         ("28P01", "password authentication failed", UpstreamRefused, "upstream_refused"),
         ("28000", "no pg_hba.conf entry", UpstreamRefused, "upstream_refused"),
