@@ -34,7 +34,9 @@ class Finding:
     @property
     def sentence(self) -> str:
         """For one line: where, and what."""
-        return f"{self.route}: {self.text}" if self.route else self.text
+        if self.route:
+            return f"{self.route}: {self.text}"
+        return self.text[:1].upper() + self.text[1:]
 
 
 def findings(report: Report) -> list[Finding]:
@@ -63,7 +65,7 @@ def _of_worker(worker: WorkerReport) -> Iterator[Finding]:
             WARNING,
             "",
             f"process {worker.pid} met {_many(worker.bugs, 'bug')} of Backstay's own",
-            "Look for the events `bug` and `task_crashed` in the log, and report them.",
+            "Look for the events bug and task_crashed in the log, and report them.",
         )
     lag = worker.loop_lag
     if lag.count >= LAG_COUNT_MIN and lag.quantile_s(0.99) > LAG_HIGH_S:
@@ -72,7 +74,7 @@ def _of_worker(worker: WorkerReport) -> Iterator[Finding]:
             "",
             f"process {worker.pid} is short of CPU: its loop is late by"
             f" {_seconds(lag.quantile_s(0.99))} at p99",
-            "Give it more CPU (a cgroup's quota counts, too), or set `workers`.",
+            "Give it more CPU (a cgroup's quota counts, too), or set workers to more than 1.",
         )
     if worker.log_lines_dropped:
         yield Finding(
@@ -182,7 +184,7 @@ def _of_redis(route: RedisReport) -> Iterator[Finding]:
             INFO,
             route.name,
             f"keys that do not exist are read again and again: {_keys(missing)}",
-            "Store the answer `none`, too, where each miss means a query to the database.",
+            "Store that there is none, too, where each miss means a query to the database.",
         )
 
 

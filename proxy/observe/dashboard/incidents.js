@@ -95,8 +95,8 @@ function item({ incident: { id } }) {
 }
 
 /** @param {Incident} incident */
-function waited({ sessions, longest_wait_s }) {
-  if (sessions === 0) return "nobody was affected";
+function waited({ sessions, longest_wait_s, errors }) {
+  if (sessions === 0) return total(errors) ? "who asked got an error" : "nobody was affected";
   const wait = longest_wait_s > 0 ? `, longest wait ${duration(longest_wait_s)}` : "";
   return `${some(sessions, "session")}${wait}`;
 }
@@ -112,7 +112,8 @@ function factsOf(incident, now_s) {
   const facts = [
     { name: "When", field: "when", lines: [`${clock(started_s, now_s)}, ${took}`] },
     { name: "What died", field: "losses", lines: [
-      `${some(incident.losses, "link")} to ${incident.upstream || "the upstream"}`] },
+      `${incident.losses === 0 ? "No link" : some(incident.losses, "link")} to ${
+        incident.upstream || "the upstream"}`] },
     { name: "Why", field: "reason", lines: [sentence(say(REASONS, incident.reason))] },
   ];
   if (incident.last_words) {

@@ -109,7 +109,7 @@ function past(status) {
 }
 
 /** Where, and what. @param {Finding} one */
-const named = ({ route, text }) => (route ? `${route}: ${text}` : text);
+const named = ({ route, text }) => (route ? `${route}: ${text}` : sentence(text));
 
 /** @param {Finding} first */
 function finding(first) {
@@ -122,7 +122,7 @@ function finding(first) {
     root,
     /** @param {Finding} one */
     update(one) {
-      put(text, `${one.route ? named(one) : sentence(one.text)}.`);
+      put(text, `${named(one)}.`);
       put(advice, one.advice);
     },
   };

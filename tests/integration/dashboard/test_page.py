@@ -128,6 +128,17 @@ def test_an_incident_says_what_became_of_everything(tab: Tab, well: StandIn) -> 
     assert tab.js(marks) == 3
 
 
+def test_who_had_no_link_and_got_an_error_was_affected(tab: Tab, stand_in: MakeStandIn) -> None:
+    refused = canned.incident(1, 30.0, NOW_S, sessions=0, losses=0, errors={"UPSTREAMDOWN": 5})
+    unseen = canned.incident(2, 60.0, NOW_S, sessions=0)
+    tab.open(stand_in(canned.status(canned.report(incidents=[refused, unseen]))).url)
+    tab.js("document.querySelectorAll('.incidents details')[0].open = true")
+    first, second = tab.texts(".incidents > li")
+    assert "; who asked got an error" in first
+    assert "No link to db.example.com:5432" in first
+    assert "nobody was affected" in second
+
+
 def test_a_click_on_the_time_line_opens_the_incident(tab: Tab, stand_in: MakeStandIn) -> None:
     many = [canned.incident(30 - i, 60.0 * i + 60, NOW_S) for i in range(30)]
     tab.open(stand_in(canned.status(canned.report(incidents=many))).url)

@@ -192,6 +192,11 @@ def test_no_findings(report: Report) -> None:
     assert findings(report) == []
 
 
+def test_the_summary_is_a_sentence() -> None:
+    refused = replace(WELL, reload_problems=["f.yaml:1:1: no"])
+    assert status(refused, 1.0)["summary"].startswith("The last reload was refused: f.yaml")
+
+
 def test_the_worst_comes_first_and_is_the_summary() -> None:
     report = replace(
         cache(repeated_keys=KEYS),
