@@ -187,6 +187,10 @@ class PostgresRoute:
             pool.close()
         await self.console.close()
         await self.tasks.stop()
+        for pool in self.pools.values():
+            for link in pool.links:  # such as one whose cleaning was called off before it began
+                link.close(Reason.SHUTDOWN)
+                pool.forget(link)
 
     def kill_all(self) -> None:
         """End every session and login now."""
