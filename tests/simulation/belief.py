@@ -10,6 +10,7 @@ Owns: the oracle. Must not know: the proxy, the network.
 from dataclasses import dataclass, field
 
 from proxy.postgres.protocol import messages
+from proxy.postgres.protocol.verdict import ATTEMPTS_MAX
 from tests.simulation.script import Item, Unit
 
 DOUBT, ROLLED, BROKEN, FAILED, CANCELLED = "08007", "40001", "08006", "25P02", "57014"
@@ -57,6 +58,7 @@ class Circumstances:
     """What may excuse an error: has anything broken yet, was this unit cancelled."""
 
     faults: int
+    losses: int  # of links, in the whole run
     cancelled: bool
     pipelined_commit: bool  # a COMMIT was sent behind this unit before its answer came
 
@@ -242,7 +244,7 @@ class Belief:
             self.unknown.update(item.arg for item in unit.items if item.verb == "set")
             if any(item.verb in ("reset all", "discard all") for item in unit.items):
                 self.unknown.update((*self.defaults, *self.now))
-        for item in rest:
+        for item in unit.items if doubt else rest:
             self._forget(item)
         if self.status == "I":
             self.now = dict(self.base)
@@ -271,6 +273,8 @@ class Belief:
             return False
         alone = self.status == "I" and len(unit.items) == 1
         verb = unit.items[0].verb
+        if about.losses >= ATTEMPTS_MAX and code in (ROLLED, BROKEN):
+            return True  # it may have been sent as often as it may be
         if code == ROLLED:
             return (
                 not alone or verb in ("insert", "note", "duplicate", "execute") or verb in CONTROL

@@ -85,9 +85,9 @@ class Client(asyncio.Protocol):
             unit = self.owed.popleft()
             commit = any(item.verb in ENDS for later in self.owed for item in later.items)
             cancelled = unit.number <= self._cancelled_to
-            faults = self.world.faults
+            faults, losses = self.world.faults, self.world.out.seen["link_lost"]
             self.world.trace(self.name, f"answered {unit.text} → {body.decode()}")
-            self.belief.read(unit, body.decode(), Circumstances(faults, cancelled, commit))
+            self.belief.read(unit, body.decode(), Circumstances(faults, losses, cancelled, commit))
 
     def _logging_in(self, kind: str, body: bytes) -> None:
         if kind == "K":
@@ -100,9 +100,12 @@ class Client(asyncio.Protocol):
     # -- one life
 
     async def live(self, count: int) -> int:
-        """Log in, do `count` things, leave. Returns how many are left when the session ended."""
+        """Log in, do `count` things, leave. Returns how many it did, also if it was ended."""
+        planned = count
         self.world.trace(self.name, "connects")
         self.began_s = self.world.loop.time()
+        if self.over:
+            return 0
         self.transport.write(messages.startup(0, self.startup))
         await self._until(lambda: self.welcome)
         while count and not self.over:
@@ -112,10 +115,10 @@ class Client(asyncio.Protocol):
         await self._leave()
         self._judge_end()
         self.belief.abandon(list(self.owed))
-        return count
+        return planned - count
 
     def _pause_s(self) -> float:
-        return self.rng.choice((0.0, 0.0, 0.001, 0.02, 0.15, self.rng.choice((0.5, 12.0))))
+        return self.rng.choice((0.0, 0.0, 0.001, 0.02, 0.15, self.rng.choice((0.5, 0.5, 6.0))))
 
     async def _until(self, true: Any) -> None:
         """Wait for it or the end of the connection; for ever is too long."""
@@ -140,15 +143,18 @@ class Client(asyncio.Protocol):
             self._send([self._idle_unit()])
             self.transport.write_eof()
             await self._until(lambda: False)
-            if self.owed and not self.world.faults:
+            if self.owed and not (self.world.faults or self.world.stopping):
                 self.world.wrong(f"{self.name}: half-closed, and {self.owed[0].text} not answered")
         elif way == 1:
             self._send([self._idle_unit()])
             self.transport.abort()
         elif way == 2:
             self.transport.abort()
-        elif way == 3 and self.key is not None:  # its cancel may come when its link is another's
+        elif (
+            way in (3, 4) and self.key is not None
+        ):  # its cancel may come when its link is another's
             self._send([self._idle_unit()])
+            self._cancelled_to = self.world.numbers.next()
             end = self.world.connect(f"{self.name}'s cancel", _UntilClosed())
             end.write(messages.cancel_request(*self.key))
             await asyncio.sleep(self.rng.choice((0.0, 0.002)))

@@ -11,6 +11,7 @@ from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import Restoration
 from proxy.postgres.protocol.verdict import Action
 from proxy.postgres.runtime import attach, loss, pool, session, session_send
+from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.pool_context import Hold
 from proxy.postgres.runtime.session_base import SessionBase
 
@@ -87,6 +88,13 @@ def _never_leave() -> Patches:
     return ((Hold, "leave", lambda self: None),)
 
 
+def _late_cancels() -> Patches:
+    async def at_once(self: Any) -> None:
+        """Does not wait for the cancel requests under way."""
+
+    return ((Link, "cancels_over", at_once),)
+
+
 def _any_startup() -> Patches:
     def pop(self: Any, startup: Any) -> Any:
         return self._idle.pop() if self._idle and not self._waiters else None
@@ -111,6 +119,7 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "a link is handed on uncleaned": _unclean,
     "whatever was in flight counts as unsent": _all_unsent,
     "a hold slot is never given back": _never_leave,
+    "a late cancel meets the next session": _late_cancels,
     "links of other start-up settings are taken": _any_startup,
     "what the verdict decided is dropped": _forget_queue,
 }

@@ -221,6 +221,7 @@ class ServerConnection(asyncio.Protocol):
         _, body = await self._next(startup=True)
         code = int.from_bytes(body[:4], "big")
         if code == 80877102:
+            await self._work(self.server.rng.choice((0.001, 0.03)))  # a process of its own
             self.server.cancel(int.from_bytes(body[4:8], "big"), body[8:])
             return False
         words = body[4:].split(b"\0")[:-2]
@@ -259,14 +260,16 @@ class ServerConnection(asyncio.Protocol):
             self._write(messages.parameter_status(name, value))
         self._write(messages.ready_for_query(ord(self.engine.status)))
 
-    async def _say_result(self, result: Result, described: bool) -> None:
+    async def _say_rows(self, result: Result, described: bool) -> None:
+        """All of a result but its CommandComplete, which comes behind the commit."""
         out = [] if described or not result.columns else [messages.row_description(result.columns)]
         out += [messages.row(row) for row in result.rows]
         if len(result.rows) > 1 and self.server.rng.random() < 0.4:
             self._write(b"".join(out[:-1]))
             await self._work(0.06)  # longer than the proxy holds back
             del out[:-1]
-        self._write(b"".join(out) + messages.command_complete(result.tag))
+        if out:
+            self._write(b"".join(out))
 
     # -- messages
 
@@ -345,11 +348,12 @@ class ServerConnection(asyncio.Protocol):
         engine.check(statement)
         await self._execute_time(statement)
         result = engine.run_one(statement, count > 1, text)
+        await self._say_rows(result, described=False)
         if index == count - 1 and engine.status == "I":
             engine.save()  # before the last CommandComplete
         if statement.letter in "wfCc" or statement.verb == "execute":
             await self._commit_safely()
-        await self._say_result(result, described=False)
+        self._write(messages.command_complete(result.tag))
 
     async def _execute_time(self, statement: Statement) -> None:
         if statement.verb == "sleep":
@@ -410,9 +414,10 @@ class ServerConnection(asyncio.Protocol):
         statement = _bound(sql, params)
         await self._execute_time(statement)
         result = engine.run_one(statement, False, sql)
+        await self._say_rows(result, described=True)
         if statement.letter in "Cc":
             await self._commit_safely()
-        await self._say_result(result, described=True)
+        self._write(messages.command_complete(result.tag))
 
 
 def _template(sql: str) -> Statement:

@@ -17,8 +17,9 @@ from proxy.core import numbers as product_numbers
 from proxy.net.contexts import ClientTls, SslMode
 from proxy.net.dial import Address
 from proxy.net.keepalive import Keepalive
-from proxy.postgres.runtime import entry, route, rules, upstream
+from proxy.postgres.runtime import control, entry, route, rules, upstream
 from proxy.postgres.runtime.link import Link
+from proxy.postgres.runtime.link import Phase as LinkPhase
 from proxy.postgres.runtime.options import (
     AuthOptions,
     Host,
@@ -28,7 +29,7 @@ from proxy.postgres.runtime.options import (
     UpstreamOptions,
 )
 from proxy.postgres.runtime.route import PostgresRoute
-from proxy.postgres.runtime.session_base import SessionBase
+from proxy.postgres.runtime.session_base import Lost, Phase, SessionBase
 from tests.simulation.belief import Books
 from tests.simulation.client import LIVES_MAX, Client
 from tests.simulation.loop import START_S, Deadlock, Livelock, VirtualLoop
@@ -38,7 +39,8 @@ from tests.simulation.server import Server
 
 HOLD_S = 6.0
 KEEPALIVE = Keepalive(idle_s=2, interval_s=1, count=2)
-FAULTS = ("fin", "rst", "silence", "terminate", "restart", "crash")
+NETWORK, SERVER = ("fin", "rst", "silence"), ("terminate", "restart", "crash")
+FAULTS = (*NETWORK, *SERVER, "pause", "reconnect", "kill one")
 
 
 @dataclass
@@ -67,14 +69,14 @@ class World:
         self.books = Books()
         self.faults = 0
         self.hard = False  # faults may last as long as the proxy waits
-        self.cut_clients = False
+        self.cut_clients = self.stopping = self.killed = False
         self.rng = random.Random(f"{seed} faults")
         self.network = Network(loop, random.Random(f"{seed} network"), self.trace)
         self.network.plans = self._plan
         self.server = Server(self.network, random.Random(f"{seed} server"))
         self.clients = self.rng.randrange(1, 5)
         self.cut_chance = self.rng.choice((0.0, 0.0, 0.3, 0.6))
-        small = self.rng.random() < 0.15
+        small = self.rng.random() < 0.3
         self.pool_size = self.rng.randrange(1, 4) if small else self.clients + 2
         self.route: Any = None
         loop.set_exception_handler(self._crashed)
@@ -134,15 +136,17 @@ class World:
     async def _client(self, number: int) -> None:
         rng = random.Random(f"{self.out.seed} client {number}")
         left = rng.randrange(4, 14)
+        await asyncio.sleep(rng.choice((0.0, 0.0, 0.1, 1.0)) * rng.random())
         startup = {"user": rng.choice(("ann", "ann", "bob")), "database": "app"}
-        if rng.random() < 0.3:
+        if rng.random() < 0.5:
             startup["application_name"] = rng.choice(("one", "two"))
         for life in range(LIVES_MAX):
             await asyncio.sleep(rng.uniform(0, 0.05) * life)
             client = Client(self, f"c{number}.{life}", rng, startup)
             self.connect(client.name, client)
-            left = await client.live(left)
-            if not left:
+            stay = rng.randrange(2, 15)
+            left -= await client.live(min(left, stay))
+            if left <= 0 or self.stopping:
                 return
 
     # -- faults
@@ -159,9 +163,9 @@ class World:
 
     async def _break_things(self) -> None:
         rng = self.rng
-        count = rng.choice((0, 1, 2, 4))
+        count = rng.choice((0, 1, 3, 5, 8))
         for _ in range(count):
-            await asyncio.sleep(rng.choice((0.01, 0.05, 0.3, 1.0)) * rng.random())
+            await asyncio.sleep(rng.choice((0.01, 0.05, 0.3, 3.0)) * rng.random())
             kind = rng.choice(FAULTS)
             self.faults += 1
             self.trace("fault", kind)
@@ -169,6 +173,8 @@ class World:
             self.out.seen[f"fault {kind}"] += 1
             if kind in ("restart", "crash"):
                 await self._restart(kind)
+            elif kind in ("pause", "reconnect", "kill one"):
+                await self._operate(kind)
             elif kind == "terminate":
                 if self.server.backends:
                     pid = rng.choice(list(self.server.backends))
@@ -189,6 +195,37 @@ class World:
             await asyncio.sleep(rng.choice((0.02, 0.5)))
         server.start(starting=False)
 
+    async def _operate(self, kind: str) -> None:
+        """What an operator does."""
+        if kind == "reconnect":
+            control.reconnect(self.route)
+        elif kind == "kill one":
+            numbers = sorted(session.number for session in self.route.sessions)
+            if numbers:
+                self.killed = True
+                control.kill_client(self.route, self.rng.choice(numbers))
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.rng.choice((0.1, 2.0))):
+                    await control.pause(self.route)
+            await asyncio.sleep(self.rng.choice((0.0, 0.5, 8.0)))
+            control.resume(self.route)
+
+    async def _watch(self) -> None:
+        """Now and then: nobody waits for nothing, and everything is counted."""
+        while True:
+            await asyncio.sleep(self.rng.choice((0.001, 0.02, 0.1, 0.7)))
+            for session in self.route.sessions:
+                for problem in stuck(session):
+                    self.wrong(f"session {session.number}: {problem}")
+            for pool in self.route.pools.values():
+                counts = pool.counts()
+                if counts["idle"] + counts["attached"] > counts["links"]:
+                    self.wrong(f"a pool counts wrong: {counts}")
+            waiting = sum(len(pool._waiters) for pool in self.route.pools.values())
+            if waiting > self.route.hold.count:
+                self.wrong(f"{waiting} wait, {self.route.hold.count} are counted")
+
     # -- checks
 
     def may_end(self, client: Client, words: dict[str, str]) -> str | None:
@@ -196,8 +233,12 @@ class World:
         code = words["C"]
         if code == "53300" and self.pool_size < self.clients + 2:
             return None
+        if self.stopping and code == "57P01":
+            return None
         if not self.faults:
             return "ended without a fault"
+        if self.killed and code in ("57P01", "57014"):
+            return None
         if code == "57P01":
             return None if client.pinned else "ended for a state that can be rebuilt"
         if code in ("08006", "57P03", "53300") and self.hard:
@@ -212,14 +253,26 @@ class World:
         )
         self.route.start()
         lives = [self._client(number) for number in range(self.clients)]
+        watch = self.loop.create_task(self._watch())
+        if self.rng.random() < 0.15:
+            lives.append(self._stop_early())
         await asyncio.gather(self._break_things(), *lives)
+        watch.cancel()
         await asyncio.sleep(30.0)
-        self._at_rest()
-        await self.route.stop(1.0)
+        if not self.stopping:
+            self._at_rest()
+            await self.route.stop(1.0)
         await asyncio.sleep(10.0)
         self._after_stop()
         self.out.problems += self.books.problems(self.server.ledger)
         self.out.problems += [*self.network.crashes, *self.server.bugs]
+
+    async def _stop_early(self) -> None:
+        """SIGTERM while clients work."""
+        await asyncio.sleep(self.rng.uniform(0, 3.0))
+        self.stopping = True
+        self.trace("fault", "stop")
+        await self.route.stop(self.rng.choice((0.0, 1.0, 5.0)))
 
     def _at_rest(self) -> None:
         """Everybody has gone, and there was time to tidy up."""
@@ -254,6 +307,27 @@ class World:
             self.wrong(f"connections after the stop: {left}")
 
 
+def stuck(session: Any) -> Iterator[str]:
+    """What is wrong with a session between two turns of the loop."""
+    queue, link = session._queue, session.link
+    busy = session._attaching is not None or session.expected.inflight
+    if session.phase is Phase.CLOSED:
+        yield "closed and still registered"
+    if queue and not busy and session.phase is Phase.READY:
+        first = queue[0].unit
+        waits = first.say is None and not first.complete and session.lost is not Lost.NO
+        if not waits:
+            yield f"something waits, nothing is under way (link: {link and link.phase})"
+    if session.phase is Phase.JOINING and session._attaching is None:
+        yield "joining, and nobody gets a link for it"
+    if sum(len(part) for entry in queue for part in entry.parts) != session._queued_bytes:
+        yield "queued bytes are counted wrong"
+    if session.is_direct and (queue or link is None or link.phase is not LinkPhase.ATTACHED):
+        yield "the hot path is open, and must not be"
+    if link is not None and link.closed:
+        yield "holds a closed link"
+
+
 @contextlib.contextmanager
 def determined(seed: int) -> Iterator[None]:
     """Hashes and secrets that are the same in each run of a seed."""
@@ -279,7 +353,7 @@ def run(seed: int) -> Outcome:
         with determined(seed), installed(world.network):
             try:
                 loop.run_until_complete(world.main())
-            except (Deadlock, Livelock, AssertionError) as error:
+            except Exception as error:
                 world.wrong(f"{type(error).__name__}: {error}")
             for task in asyncio.all_tasks(loop):
                 task.cancel()
