@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from proxy.core.histogram import BOUNDS_S, Histogram
+from proxy.core.reasons import Reason
 from proxy.core.report import (
     INCIDENTS_MAX,
     Latency,
@@ -34,6 +35,31 @@ from proxy.core.report import (
 
 POOLS_MAX = 50  # of a route that have their own labels: those with the most sessions
 OTHER = "other"
+LOST_FOR = (
+    Reason.UPSTREAM_EOF,
+    Reason.UPSTREAM_RESET,
+    Reason.UPSTREAM_FATAL,
+    Reason.UPSTREAM_SILENT,
+    Reason.UPSTREAM_PROTOCOL,
+)
+ANSWERED_FOR = (
+    Reason.OUTCOME_UNKNOWN,
+    Reason.ROLLED_BACK,
+    Reason.RESULT_INTERRUPTED,
+    Reason.RESULT_LOST,
+    Reason.STATE_NOT_RESTORABLE,
+    Reason.HOLD_TIMEOUT,
+    Reason.HOLD_FULL,
+    Reason.POOL_TIMEOUT,
+    Reason.TOO_MANY_CLIENTS,
+    Reason.COMMAND_TIMEOUT,
+    Reason.UPSTREAM_UNREACHABLE,
+    Reason.UPSTREAM_REFUSED,
+    Reason.LOGIN_REFUSED,
+    Reason.CLIENT_PROTOCOL,
+    Reason.SHUTDOWN,
+    Reason.BUG,
+)
 STATES = ("idle", "up", "paused", "draining", "away")
 
 Route = PostgresReport | RedisReport
@@ -163,12 +189,14 @@ def _routes(dialect: str, routes: Sequence[Route], counts: Sequence[_Count]) -> 
         for one in STATES:
             state.add_metric([route.name, one], float(route.state == one))
     yield state
-    yield _by_reason(prefix + "links_lost", "Links that died, by reason.", routes, "losses")
+    yield _by_reason(
+        prefix + "links_lost", "Links that died, by reason.", routes, ("losses", LOST_FOR)
+    )
     yield _by_reason(
         prefix + "errors_answered",
         "Errors that clients were answered by Backstay itself, by reason.",
         routes,
-        "errors",
+        ("errors", ANSWERED_FOR),
     )
     for count in counts:
         yield _counter(prefix, count, routes)
@@ -188,10 +216,15 @@ _GAUGES: tuple[tuple[str, str, Callable[[Route], float]], ...] = (
 )
 
 
-def _by_reason(name: str, about: str, routes: Sequence[Route], what: str) -> Metric:
+def _by_reason(
+    name: str, about: str, routes: Sequence[Route], what: tuple[str, Sequence[Reason]]
+) -> Metric:
+    """`what`: the report's field, and the reasons that are there from the start, with 0: else
+    rate() and increase() would not see the first event."""
+    attribute, known = what
     family = CounterMetricFamily(name, about, labels=["route", "reason"])
     for route in routes:
-        reasons: dict[str, int] = getattr(route, what)
+        reasons: dict[str, int] = {str(reason): 0 for reason in known} | getattr(route, attribute)
         for reason, count in sorted(reasons.items()):
             family.add_metric([route.name, reason], count)
     return family
@@ -219,7 +252,7 @@ _LATENCIES = {
     "wait": "How long sessions (Redis: commands) waited for a link; 0 where one was ready.",
     "server": "From sending a request until its answer's end. A sample: one in 32 (Redis: 16).",
     "proxy": "What Backstay itself takes for a request. A sample: one in 32 (Redis: 64).",
-    "outage": "How long the upstream was away, each outage once it is over.",
+    "outage": "How long the upstream was away, lost link to new one; told once it is over.",
     "restore": "From the need of a new link after a loss until the session had it.",
     "connect": "Opening a link, login included.",
 }

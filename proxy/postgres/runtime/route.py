@@ -298,6 +298,7 @@ class PostgresRoute:
         """A link has died; `idle`: in the pool, where only the route hears of it."""
         reason = link.reason or Reason.UPSTREAM_EOF
         self.losses[reason] = self.losses.get(reason, 0) + 1
+        self.upstream.lost()
         self._doubt(link)
         if idle:
             self.counters.idle_losses += 1

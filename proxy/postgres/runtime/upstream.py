@@ -32,6 +32,7 @@ from proxy.postgres.runtime.doubt import Doubts
 from proxy.postgres.runtime.link import Link, errors_in, rows_in
 from proxy.postgres.runtime.options import Host, PoolOptions, UpstreamOptions
 
+LOSS_S = 1.0  # a dial that begins so soon after a loss was made for it
 BACKOFF_LONGEST_S = 0.5  # an outage must not last longer for us than for others by more than this
 FULL_PAUSE_S = (0.5, 1.5)  # between tries while the server has no connection left (53300)
 DERIVED_MAX = 1024
@@ -73,6 +74,7 @@ class Upstream:
         self._not_before_s = 0.0
         self._recovered = asyncio.Event()
         self.down_since_s: float | None = None
+        self._lost_s = float("-inf")  # when a link was lost, the first of those lost together
         self.spoke_s = float("-inf")  # the gate's clock, when the server last answered a login
         self.last_error = ""
         self.full_wire = b""  # the server's own words while it takes no more connections
@@ -103,10 +105,11 @@ class Upstream:
             if self.gate.is_shut:
                 raise UpstreamUnavailable("an operator has paused the route", Reason.PAUSED)
             self.opening += 1
+            began_s = self._loop.time()
             try:
                 link = await self._first_host(wanted)
             except UpstreamUnavailable as error:
-                self._failed(error)
+                self._failed(error, began_s)
                 raise
             except UpstreamRefused:
                 self._succeeded()  # it is there, and it has spoken
@@ -145,7 +148,13 @@ class Upstream:
             except TimeoutError:
                 return
 
-    def _failed(self, error: UpstreamUnavailable) -> None:
+    def lost(self) -> None:
+        """A link has died: if no other can be opened now, the outage began with this."""
+        now_s = self._loop.time()
+        if now_s - self._lost_s > LOSS_S:
+            self._lost_s = now_s
+
+    def _failed(self, error: UpstreamUnavailable, began_s: float) -> None:
         now_s = self._loop.time()
         self.failures += 1
         self.last_error = str(error)
@@ -156,7 +165,8 @@ class Upstream:
             return
         self.full_wire = b""
         if self.down_since_s is None:
-            self.down_since_s = now_s
+            together = 0.0 <= began_s - self._lost_s <= LOSS_S
+            self.down_since_s = self._lost_s if together else began_s
             self._backoff.reset()
             self._events(
                 "upstream_down",
@@ -171,6 +181,7 @@ class Upstream:
 
     def _succeeded(self) -> None:
         self._not_before_s = 0.0
+        self._lost_s = float("-inf")
         self.full_wire = b""
         self.last_error = ""
         self.spoke_s = self.gate.clock_s()

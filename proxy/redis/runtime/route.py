@@ -38,6 +38,7 @@ from proxy.redis.runtime.roles import Roles
 from proxy.redis.runtime.upstream import UpstreamLink
 
 SWEEP_S = 0.05
+LOSS_S = 1.0  # a dial that begins so soon after a loss was made for it
 PROBE_EVERY_S = 1.0  # of an upstream that is away while nobody dials it
 _KEYS_TOLD = 10  # shapes of each sort, when the route stops
 CLIENT_ID_FIRST = 1 << 40  # virtual ids: far from the server's own, exact in a JSON number
@@ -106,6 +107,7 @@ class RedisRoute:
         self._learning = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._away_since_s: float | None = None
+        self._lost_s = float("-inf")  # when a link was lost, the first of those lost together
         self._dialled_s = 0.0  # the last dial that failed
         self._probing = False
 
@@ -290,7 +292,9 @@ class RedisRoute:
         self._dialled_s = self.loop.time()
         self.away_for = error.reason
         if self._away_since_s is None:
-            self._away_since_s = self.loop.time()
+            now_s = self.loop.time()
+            made_for_it = now_s - self._lost_s <= LOSS_S + self.options.connect_timeout_s
+            self._away_since_s = self._lost_s if made_for_it else now_s
             self.events(
                 "redis_upstream_away", level="warning", route=self.options.name, lane=label,
                 upstream=str(self.options.address), reason=error.reason, error=str(error),
@@ -304,6 +308,7 @@ class RedisRoute:
             self._learn_commands(link)
 
     def _is_back(self, label: str) -> None:
+        self._lost_s = float("-inf")
         if self._away_since_s is not None:
             away_s = self.loop.time() - self._away_since_s
             self._away_since_s = None
@@ -340,6 +345,9 @@ class RedisRoute:
         reason = link.lost_for or Reason.UPSTREAM_EOF
         self.counters.links_lost += 1
         self.losses[reason] = self.losses.get(reason, 0) + 1
+        now_s = self.loop.time()
+        if now_s - self._lost_s > LOSS_S:
+            self._lost_s = now_s
         self.events(
             "redis_link_lost", level="warning", route=self.options.name, lane=label,
             upstream=str(self.options.address), reason=reason, in_flight=inflight, clients=clients,

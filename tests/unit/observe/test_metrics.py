@@ -156,6 +156,10 @@ def test_values() -> None:
     assert value(report, "backstay_incidents_open", route="cache") == 0
     lost = {"route": "main", "reason": "upstream_eof"}
     assert value(report, "backstay_postgres_links_lost_total", **lost) == 1
+    unseen = {"route": "main", "reason": "upstream_silent"}
+    assert value(report, "backstay_postgres_links_lost_total", **unseen) == 0, "there, with 0"
+    unseen = {"route": "cache", "reason": "hold_full"}
+    assert value(report, "backstay_redis_errors_answered_total", **unseen) == 0, "there, with 0"
     pool = {"route": "main", "user": "app", "database": 'sh"op\\', "state": "active"}
     assert value(report, "backstay_postgres_pool_sessions", **pool) == 3
 
