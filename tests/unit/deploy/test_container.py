@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -189,9 +190,8 @@ def test_the_wheel_holds_what_is_needed(wheel: Path) -> None:
     assert not [name for name in names if name.startswith("tests")]
 
 
-def test_the_installed_command_checks_the_shipped_settings(wheel: Path, tmp_path: Path) -> None:
-    """The wheel alone, unpacked, run in an empty read-only directory, as the image has it."""
-    site = tmp_path / "site"
+def installed(wheel: Path, site: Path) -> list[str]:
+    """The command `backstay`, from the wheel and nothing else of this project."""
     zipfile.ZipFile(wheel).extractall(site)
     (entry,) = re.findall(
         r"backstay = (\S+)", next(site.glob("*.dist-info/entry_points.txt")).read_text()
@@ -200,11 +200,45 @@ def test_the_installed_command_checks_the_shipped_settings(wheel: Path, tmp_path
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); from {module} import {function} as f; f()"
     )
+    return [sys.executable, "-I", "-c", code]
+
+
+def test_the_image_starts_is_healthy_and_stops(wheel: Path, tmp_path: Path) -> None:
+    """ENTRYPOINT and CMD on the wheel, the HEALTHCHECK while it runs, then STOPSIGNAL."""
+    assert json.loads(only("ENTRYPOINT")) == ["backstay"]
+    file = tmp_path / "backstay.yaml"
+    route = {"listen": "127.0.0.1:0", "upstream": "redis://127.0.0.1:1"}
+    file.write_text(json.dumps({"redis": [route], "admin": {"listen": "127.0.0.1:0"}}))
+    with subprocess.Popen(
+        [*installed(wheel, tmp_path / "site"), *json.loads(only("CMD"))],
+        cwd=tmp_path,
+        env={"BACKSTAY_CONFIG": str(file)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        try:
+            lines = (json.loads(line) for line in process.stderr)
+            started = next(line for line in lines if line["event"] == "started")
+            port = started["listeners"][-1].rpartition(":")[2]
+            program = [part.replace("9127", port) for part in health_program()]
+            health = subprocess.run([sys.executable, *program], capture_output=True, check=False)
+            assert health.returncode == 0, health.stderr
+            process.send_signal(signal.Signals[only("STOPSIGNAL")])
+            assert "stopped" in {line["event"] for line in lines}
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def test_the_installed_command_checks_the_shipped_settings(wheel: Path, tmp_path: Path) -> None:
+    """The wheel alone, unpacked, run in an empty read-only directory, as the image has it."""
+    command = installed(wheel, tmp_path / "site")
     work = tmp_path / "work"
     work.mkdir(mode=0o555)
     for file in ("backstay.yaml", "minimal.yaml"):
         done = subprocess.run(
-            [sys.executable, "-I", "-c", code, "check-config", "-c", str(ROOT / "config" / file)],
+            [*command, "check-config", "-c", str(ROOT / "config" / file)],
             cwd=work,
             env={
                 "BACKSTAY_POSTGRES_UPSTREAM": "postgresql://u:9ecret@h/d",
