@@ -206,6 +206,11 @@ class World:
     def some_key(self) -> bytes:
         return b"k%d" % min(int(self.rng.expovariate(self.weather.spread)), 5)
 
+    def some_keys(self, count_max: int) -> list[bytes]:
+        """Distinct ones. In the order of their coming, not of a set: that one is another in each
+        process, and a seed would not give the same world again."""
+        return list(dict.fromkeys(self.some_key() for _ in range(count_max)))
+
     def some_write(self, external: bool) -> list[bytes]:
         key, value, dice = self.some_key(), self.new_value(), self.rng.random()
         if dice < 0.2:
@@ -225,9 +230,9 @@ class World:
         if dice < 0.15:
             return [b"MGET", *PAIR]
         if dice < 0.25:
-            return [b"MGET", *{self.some_key() for _ in range(3)}]
+            return [b"MGET", *self.some_keys(3)]
         if dice < 0.32:
-            return [b"EXISTS", *{self.some_key() for _ in range(2)}]
+            return [b"EXISTS", *self.some_keys(2)]
         return [b"GET", self.some_key()]
 
 

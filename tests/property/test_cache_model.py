@@ -2,6 +2,9 @@
 decoration.
 """
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -18,6 +21,13 @@ STORM = Weather(seconds=2.0, stalls=2.0, cuts=1.0, data_cuts=2.0)
 SEEDS_MAX = 24
 
 
+RUN_ONE = """
+from tests.property.test_cache_model import STORM, ran
+for op in ran(4, STORM).history:
+    print(op.client, op.batch, op.argv, op.reply, op.source, op.completed_s)
+"""
+
+
 def ran(seed: int, weather: Weather) -> World:
     world = World(seed, weather)
     world.run()
@@ -27,6 +37,19 @@ def ran(seed: int, weather: Weather) -> World:
 @pytest.mark.parametrize("seed", range(8))
 def test_the_promise_holds_in_a_storm(seed: int) -> None:
     assert violations(ran(seed, STORM)) == {}
+
+
+def test_a_seed_gives_the_same_world_in_every_process() -> None:
+    """Else what failed once could not be run again."""
+    path = os.pathsep.join(sys.path)
+    told = set()
+    for number in (1, 2):
+        process = {**os.environ, "PYTHONHASHSEED": str(number), "PYTHONPATH": path}
+        words = [sys.executable, "-c", RUN_ONE]
+        done = subprocess.run(words, env=process, capture_output=True, check=True, timeout=50)
+        told.add(done.stdout)
+    assert len(told) == 1
+    assert told != {b""}
 
 
 @pytest.mark.parametrize("weather", [CALM, SLOW, ELSEWHERE, READERS], ids=str)
