@@ -134,8 +134,8 @@ def _workers(status: Status, before: Status | None) -> Iterator[Text]:
         if number in older and seconds > 0:
             used_s = max(0.0, worker["cpu_s"] - older[number]["cpu_s"])
             text.append(f", CPU {percent(used_s / seconds)}")
-        if worker["loop_lag"]["count"]:
-            text.append(f", loop late by {duration(worker['loop_lag']['p99_s'])} (p99)")
+        if worker["recent_lag"]["count"]:
+            text.append(f", loop late by {duration(worker['recent_lag']['p99_s'])} (p99)")
         if worker["bugs"]:
             text.append(f", {counted(worker['bugs'], 'bug')}: see the log", "bold red")
         yield text

@@ -166,6 +166,7 @@ class WorkerReport:
     state: str = first("ready")  # starting | ready | paused | draining
     started_s: float = first(0.0)
     loop_lag: Histogram = field(default_factory=Histogram)  # how late a timer of 100 ms was
+    recent_lag: Histogram = field(default_factory=Histogram)  # the same, of the last minute or two
     cpu_s: float = 0.0
     rss_bytes: int = 0
     open_fds: int = 0

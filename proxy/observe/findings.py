@@ -67,7 +67,7 @@ def _of_worker(worker: WorkerReport) -> Iterator[Finding]:
             f"process {worker.pid} met {_many(worker.bugs, 'bug')} of Backstay's own",
             "Look for the events bug and task_crashed in the log, and report them.",
         )
-    lag = worker.loop_lag
+    lag = worker.recent_lag  # not of an hour ago: what is over is no finding
     if lag.count >= LAG_COUNT_MIN and lag.quantile_s(0.99) > LAG_HIGH_S:
         yield Finding(
             WARNING,

@@ -22,6 +22,7 @@ from proxy.redis.runtime import report as redis_report
 from proxy.service.routes import Routes
 
 LAG_EVERY_S = 0.1
+RECENT_S = 60.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc/self")
 
@@ -34,6 +35,8 @@ class Meter:
         self.state = "starting"
         self.bugs = 0
         self.loop_lag = Histogram()
+        self._recent, self._before = Histogram(), Histogram()  # of this minute, of the last one
+        self._minute_s = 0.0
         self._loop = asyncio.get_running_loop()
         self.started_s = self._loop.time() + unix_offset_s()
         self._timer: asyncio.TimerHandle | None = None
@@ -52,8 +55,19 @@ class Meter:
             self._timer = None
 
     def _tick(self) -> None:
-        self.loop_lag.observe(max(0.0, time.perf_counter() - self._due_s))
+        now_s = time.perf_counter()
+        lag_s = max(0.0, now_s - self._due_s)
+        if now_s - self._minute_s > RECENT_S:
+            self._minute_s = now_s
+            self._recent, self._before = Histogram(), self._recent
+        self.loop_lag.observe(lag_s)
+        self._recent.observe(lag_s)
         self.start()
+
+    def _recent_lag(self) -> Histogram:
+        both = Histogram(self._recent.counts, self._recent.sum_s, self._recent.max_s)
+        both.add(self._before)
+        return both
 
     def event(self, event: str, /, *, level: str = "info", **fields: object) -> None:
         """A sink of the runtimes' events: counts our own bugs."""
@@ -68,6 +82,7 @@ class Meter:
             state=self.state,
             started_s=self.started_s,
             loop_lag=self.loop_lag,
+            recent_lag=self._recent_lag(),
             cpu_s=time.process_time(),
             rss_bytes=_rss_bytes(),
             open_fds=_open_fds(),

@@ -31,7 +31,7 @@
  * @typedef {Route & {links: Counts, partitions: number, commands: number, cache: Cache}} RedisRoute
  *
  * @typedef {{number: number, pid: number, state: string, started_s: number, loop_lag: Histogram,
- *   cpu_s: number, rss_bytes: number, open_fds: number, tasks: number, bugs: number,
+ *   recent_lag: Histogram, cpu_s: number, rss_bytes: number, open_fds: number, tasks: number, bugs: number,
  *   log_lines_dropped: number}} Worker
  *
  * @typedef {{id: string, route: string, kind: string, reason: string, upstream: string,

@@ -25,8 +25,8 @@ export function workers() {
       { head: "CPU", numeric: true, write: ({ worker }) => duration(worker.cpu_s),
         note: ({ worker, now_s }) => `${load(worker, now_s)} of a core` },
       { head: "Timer lag p99", numeric: true,
-        title: "How late a timer of 100 ms fires: high means that the process does not keep up",
-        write: ({ worker }) => duration(worker.loop_lag.p99_s),
+        title: "How late a timer of 100 ms fires, over the last minute or two: high means that the process does not keep up",
+        write: ({ worker }) => duration(worker.recent_lag.p99_s),
         note: ({ worker }) => `longest ${duration(worker.loop_lag.max_s)}` },
       { head: "Bugs", numeric: true, write: ({ worker }) => count(worker.bugs),
         note: ({ worker }) => worker.log_lines_dropped

@@ -157,7 +157,7 @@ CASES = [
         ("info", "cache", "only 5 % of 1000 reads were answered from the cache"),
     ),
     (worker(bugs=2), ("warning", "", "process 1 met 2 bugs")),
-    (worker(loop_lag=lagging(0.2)), ("warning", "", "process 1 is short of CPU")),
+    (worker(recent_lag=lagging(0.2)), ("warning", "", "process 1 is short of CPU")),
     (worker(log_lines_dropped=1), ("info", "", "1 log line did not fit")),
     (worker(state="draining"), ("warning", "", "process 1 is draining")),
     (
@@ -183,8 +183,9 @@ def test_findings(report: Report, expected: tuple[str, str, str]) -> None:
         cache(repeated_keys=[KeyCount("a", 4)], missing_keys=[KeyCount("b", 19)]),
         cache(hits=0, misses=499),
         cache(hits=300, misses=700),
-        worker(loop_lag=lagging(0.2, 99)),
-        worker(loop_lag=lagging(0.01, 1000)),
+        worker(recent_lag=lagging(0.2, 99)),
+        worker(recent_lag=lagging(0.01, 1000)),
+        worker(loop_lag=lagging(0.2)),  # long ago
         redis(cache=CacheReport(enabled=False, refused="off")),
     ],
 )
