@@ -199,7 +199,7 @@ def with_missing(session: "SessionBase", unit: Unit, part: bytes) -> bytes:
         return b"".join(statements[name] for name in names) + part
     if not any(may_name(script) for script in unit.scripts()):
         return part
-    names = [name for name in missing if name and name not in expected.unsure]
+    names = sorted(name for name in missing if name and name not in expected.unsure)
     missing.difference_update(names)
     out = b""
     for name in names:  # each on its own: one that is no longer valid must not take the others
