@@ -166,13 +166,13 @@ class WorkerReport:
     state: str = first("ready")  # starting | ready | paused | draining
     started_s: float = first(0.0)
     loop_lag: Histogram = field(default_factory=Histogram)  # how late a timer of 100 ms was
-    recent_lag: Histogram = field(default_factory=Histogram)  # the same, of the last minute or two
     cpu_s: float = 0.0
     rss_bytes: int = 0
     open_fds: int = 0
     tasks: int = 0
     bugs: int = 0
     log_lines_dropped: int = 0
+    recent_lag: Histogram = field(default_factory=Histogram)  # loop_lag of the last minute or two
 
     @property
     def key(self) -> int:

@@ -143,7 +143,10 @@ def report(now_s: float = NOW_S, **changes: Any) -> Report:
     made = Report(
         version="0.1.0",
         workers=[
-            WorkerReport(0, 4711, "ready", STARTED_S, histogram(0.0004), 81.5, 61 * 2**20, 74, 12)
+            WorkerReport(
+                *(0, 4711, "ready", STARTED_S, histogram(0.0004), 81.5, 61 * 2**20, 74, 12),
+                recent_lag=histogram(0.0004),
+            )
         ],
         postgres=[postgres()],
         redis=[redis()],
