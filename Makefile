@@ -12,7 +12,8 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$name" && break; done)
-WORKERS ?= 2
+# More than cores: the tests wait more than they compute.
+WORKERS ?= 3
 PYTEST := $(PY) -m pytest
 COMPILED := $(VENV)/compiled
 COMPILED_TESTS := tests/unit/net/test_tls.py tests/unit/net/test_tls_ends.py tests/unit/postgres tests/property/test_postgres_stream.py \
