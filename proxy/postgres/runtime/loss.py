@@ -165,6 +165,20 @@ def _words(session: "Session", unit: Unit, decision: Decision) -> bytes:
     return route.answered(session, said)
 
 
+def cancelled(session: "Session", unit: Unit, status: int | None) -> say.Said:
+    """What a client is told that cancels a unit which waits: never sent, or to be sent again.
+
+    A first run that is in doubt stays so: a function that it called may have written.
+    """
+    scripts = [script for script in unit.scripts() if script is not None]
+    calls = any(one.opaque is not Opaque.NONE for script in scripts for one in script.statements)
+    if not (unit.read_only and calls):
+        return say.cancelled(status)
+    session.route.counters.doubts += 1
+    sqlstate = session.route.options.resilience.doubt_sqlstate
+    return say.doubt("it calls functions that may write", sqlstate, status, session.expected.fatal)
+
+
 def _finish(unit: Unit, decision: Decision) -> bytes:
     """The rest of an answer whose end is certain."""
     if unit.errored and unit.complete:  # the server's own error is the answer

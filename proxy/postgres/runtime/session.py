@@ -339,7 +339,7 @@ class Session(SendingSession):
                     self.lost = Lost.TOLD
                 status = FAILED if in_transaction else IDLE
                 expected.status = status
-                said = say.cancelled(status if entry.unit.complete else None)
+                said = loss.cancelled(self, entry.unit, status if entry.unit.complete else None)
                 entry.unit.say = self.route.answered(self, said)
                 self.route.events("cancelled_in_queue", session=self.number)
                 self._pump()
