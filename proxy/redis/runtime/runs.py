@@ -139,11 +139,12 @@ def shared_run(client: "ClientConnection", cached: bool) -> tuple[int, int, Guar
             kind = BULK
         if not route & KIND_MASK:
             quick.learn(table.heads, buf, marks[at : at + 4], route)
-        if guarded and route & EFFECTS and stop > name_end + 2:
+        if guarded and route & EFFECTS:
             guard = guard or Guard(client)
             if route & ONE_KEY and client.route.guards_simply:
-                guard.add_key(first_arg(buf, name_end))
-            else:
+                if stop > name_end + 2:  # else it is an error, as its key is missing
+                    guard.add_key(first_arg(buf, name_end))
+            else:  # also without an argument: FLUSHALL
                 guard.add(route, split_args(buf, marks[at], stop))
                 if route & OPAQUE:
                     # Its fence stands before the run's last reply: it must be that one (W4).

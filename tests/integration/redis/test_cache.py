@@ -8,6 +8,7 @@ import pytest
 from proxy.demo.cutter import Cut, Cutter, FlowPlan, Plan, Target
 from proxy.demo.servers import RedisServer
 from proxy.redis.protocol.actions import CacheOptions, Phase
+from proxy.redis.protocol.cache import Cache
 from tests.integration.redis.conftest import MakeRoute, Routed
 from tests.integration.redis.wire import AsyncWire
 from tests.wire_redis import command
@@ -90,20 +91,43 @@ async def test_whoever_writes_the_next_read_sees_it(
     assert routed.route.caches.report().hits >= 50
 
 
-async def test_writes_of_every_kind_are_seen(make_redis: MakeRedis, make_route: MakeRoute) -> None:
+@pytest.mark.parametrize("pushes", [True, False], ids=["as it is", "pushes come late"])
+async def test_writes_of_every_kind_are_seen(
+    pushes: bool, make_redis: MakeRedis, make_route: MakeRoute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those through the proxy also when the server's word of them is still on its way."""
+    if not pushes:
+        monkeypatch.setattr(Cache, "_on_push", lambda cache, frame: None)
     server = make_redis(settings={"enable-debug-command": "yes"})
     routed = await make_route(server.port, cache=CacheOptions())
     reader, writer = await routed.wire(3), await routed.wire(2)
     script = "return redis.call('SET', KEYS[1], 'scripted')"
     hidden = "return redis.call('SET', 'k', 'hidden')"
     writes: list[tuple[str, ...]] = [
-        ("SET", "k", "plain"), ("APPEND", "k", "!"), ("DEL", "k"), ("EVAL", script, "1", "k"),
-        ("EVAL", hidden, "0"), ("RENAME", "k", "k2"), ("COPY", "k2", "k"), ("GETDEL", "k"),
-        ("MSET", "a", "1", "k", "2"), ("INCR", "k"), ("EXPIRE", "k", "-1"), ("SET", "k", "again"),
-        ("FLUSHALL",), ("LPUSH", "l", "1"), ("SORT", "l", "STORE", "k"), ("DEL", "k"),
-        ("SET", "k", "x"), ("MOVE", "k", "1"), ("SWAPDB", "0", "1"), ("SWAPDB", "0", "1"),
-        ("BITOP", "NOT", "k", "l2"), ("SETRANGE", "k", "3", "abc"),
-    ]  # fmt: skip
+        ("SET", "k", "plain"),
+        ("APPEND", "k", "!"),
+        ("DEL", "k"),
+        ("EVAL", script, "1", "k"),
+        ("EVAL", hidden, "0" if pushes else "1", "k"),
+        ("RENAME", "k", "k2"),
+        ("COPY", "k2", "k"),
+        ("GETDEL", "k"),
+        ("MSET", "a", "1", "k", "2"),
+        ("INCR", "k"),
+        ("EXPIRE", "k", "-1"),
+        ("SET", "k", "again"),
+        ("FLUSHALL",),
+        ("LPUSH", "l", "1"),
+        ("SORT", "l", "STORE", "k"),
+        ("DEL", "k"),
+        ("SET", "k", "x"),
+        ("MOVE", "k", "1"),
+        ("SWAPDB", "0", "1"),
+        ("SWAPDB", "0", "1"),
+        ("BITOP", "NOT", "k", "l2"),
+        ("SETRANGE", "k", "3", "abc"),
+        ("FLUSHDB",),
+    ]
     with server.connect(protocol=3) as other:
         for words in writes:
             await reader.ask("GET", "k")
@@ -118,6 +142,19 @@ async def test_writes_of_every_kind_are_seen(make_redis: MakeRedis, make_route: 
                 value = other.get("k")
                 expected = NIL[3] if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
                 assert await reader.ask("GET", "k") == expected, words
+
+
+async def test_an_inline_flush_is_seen(
+    make_redis: MakeRedis, make_route: MakeRoute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cache, "_on_push", lambda cache, frame: None)
+    routed = await make_route(make_redis().port, cache=CacheOptions())
+    reader, writer = await routed.wire(), await routed.wire()
+    await writer.ask("SET", "k", "v")
+    assert await reader.ask("GET", "k") == b"$1\r\nv\r\n"
+    writer.send(b"flushall\r\n")
+    assert await writer.read() == b"+OK\r\n"
+    assert await reader.ask("GET", "k") == NIL[2]
 
 
 async def test_a_blocking_pop_is_seen(make_redis: MakeRedis, make_route: MakeRoute) -> None:
@@ -152,9 +189,16 @@ async def test_pipelines_keep_their_order(make_redis: MakeRedis, make_route: Mak
         old = b"%d" % (number - 1)
         before = NIL[2] if not number else b"$%d\r\n%b\r\n" % (len(old), old)
         assert await wire.replies(9) == [
-            before, NIL[2], b"+OK\r\n", now, b"*2\r\n" + now + NIL[2], now, b"+PONG\r\n",
-            NIL[2], now,
-        ]  # fmt: skip
+            before,
+            NIL[2],
+            b"+OK\r\n",
+            now,
+            b"*2\r\n" + now + NIL[2],
+            now,
+            b"+PONG\r\n",
+            NIL[2],
+            now,
+        ]
 
 
 async def test_users_and_databases_share_no_entry(
