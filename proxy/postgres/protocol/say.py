@@ -217,12 +217,19 @@ def state_lost(what: str, last: Fields | None = None) -> Said:
     return _fatal(Reason.STATE_NOT_RESTORABLE, text)
 
 
-def gone(seconds: float, cause: str = "") -> Said:
+def _waited(in_doubt: bool) -> str:
+    """What became of what waited. `in_doubt`: it ran before, and called functions."""
+    if in_doubt:
+        return "A function of the statement that waited may have changed data before its link died."
+    return "What was waiting has changed no data."
+
+
+def gone(seconds: float, cause: str = "", *, in_doubt: bool = False) -> Said:
     """E-GONE: a session waited `seconds` in vain. `cause`: what the last attempt met."""
     text = _Text(
         "08006",
         f"terminating connection: database unreachable for {_seconds(seconds)}",
-        f"What was waiting has changed no data. {_last_attempt(cause)}".rstrip(),
+        f"{_waited(in_doubt)} {_last_attempt(cause)}".rstrip(),
         "Connect again when the database is back; resilience.hold_s sets how long sessions wait.",
     )
     return _fatal(Reason.HOLD_TIMEOUT, text)
@@ -239,34 +246,34 @@ def starting(seconds: float, cause: str = "") -> Said:
     return _fatal(Reason.UPSTREAM_UNREACHABLE, text)
 
 
-def hold_full(clients_max: int, established: bool) -> Said:
+def hold_full(clients_max: int, established: bool, *, in_doubt: bool = False) -> Said:
     """Too many sessions wait already; 08006 for an established session, 57P03 for a new client."""
     text = _Text(
         "08006" if established else "57P03",
         f"terminating connection: {clients_max} sessions wait for the database already",
-        "What was to wait has changed no data.",
+        _waited(in_doubt),
         "Try again later; resilience.hold_clients sets how many may wait.",
     )
     return _fatal(Reason.HOLD_FULL, text)
 
 
-def pool_full(seconds: float, size: int) -> Said:
+def pool_full(seconds: float, size: int, *, in_doubt: bool = False) -> Said:
     """A client waited `seconds` for one of the `size` links of its pool."""
     text = _Text(
         "53300",
         f"terminating connection: all {size} links are taken, waited {_seconds(seconds)}",
-        "What was waiting has changed no data.",
+        _waited(in_doubt),
         "Close idle sessions, or raise pool.size within the server's max_connections.",
     )
     return _fatal(Reason.POOL_TIMEOUT, text)
 
 
-def opened_too_slowly(seconds: float) -> Said:
+def opened_too_slowly(seconds: float, *, in_doubt: bool = False) -> Said:
     """The server is well, but the turn of this client to be given a link did not come in time."""
     text = _Text(
         "53300",
         f"terminating connection: no link was opened in turn, waited {_seconds(seconds)}",
-        "What was waiting has changed no data.",
+        _waited(in_doubt),
         "Raise pool.connect_parallel and pool.connects_per_s if the server can take it.",
     )
     return _fatal(Reason.POOL_TIMEOUT, text)

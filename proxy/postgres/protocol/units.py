@@ -15,7 +15,7 @@ from enum import Enum, auto
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
-from proxy.postgres.protocol.statement import Class, Script, Tx
+from proxy.postgres.protocol.statement import Class, Opaque, Script, Tx
 
 UNIT_BYTES_MAX = 1 << 20
 RAW_HEAD_BYTES = 8 << 10  # of a longer message, seen before it is passed on: names stand there
@@ -119,6 +119,14 @@ class Unit:
         if self.kind is Kind.BATCH:
             return tuple(script for script, _ in self.executes or ())
         return (self.script,)
+
+    @property
+    def in_doubt(self) -> bool:
+        """True if it is to run again as a read, and its first run called what may have written."""
+        scripts = [script for script in self.scripts() if script is not None]
+        return self.read_only and any(
+            one.opaque is not Opaque.NONE for script in scripts for one in script.statements
+        )
 
     def writes(self) -> bool:
         """True if it may run a write, or something that is not known."""

@@ -272,17 +272,18 @@ def refusal(session: "Session", error: ProxyError) -> bytes:
     """What a client hears that waited in vain: it is told apart whether it had a session."""
     resilience, pool = session.route.options.resilience, session.route.options.pool
     established = session.key is not None
+    in_doubt = session.waits_in_doubt()
     match error.reason:
         case Reason.HOLD_FULL:
-            return say.hold_full(resilience.hold_clients, established)
+            return say.hold_full(resilience.hold_clients, established, in_doubt=in_doubt)
         case Reason.POOL_TIMEOUT if session.pool.full:
-            return say.pool_full(resilience.hold_s, pool.size)
+            return say.pool_full(resilience.hold_s, pool.size, in_doubt=in_doubt)
         case Reason.POOL_TIMEOUT:
-            return say.opened_too_slowly(resilience.hold_s)
+            return say.opened_too_slowly(resilience.hold_s, in_doubt=in_doubt)
         case Reason.SHUTDOWN:
             return say.shutting_down()
         case _ if established:
-            return say.gone(resilience.hold_s, str(error))
+            return say.gone(resilience.hold_s, str(error), in_doubt=in_doubt)
         case _:
             return say.starting(resilience.hold_s, str(error))
 

@@ -170,9 +170,7 @@ def cancelled(session: "Session", unit: Unit, status: int | None) -> say.Said:
 
     A first run that is in doubt stays so: a function that it called may have written.
     """
-    scripts = [script for script in unit.scripts() if script is not None]
-    calls = any(one.opaque is not Opaque.NONE for script in scripts for one in script.statements)
-    if not (unit.read_only and calls):
+    if not unit.in_doubt:
         return say.cancelled(status)
     session.route.counters.doubts += 1
     sqlstate = session.route.options.resilience.doubt_sqlstate

@@ -243,6 +243,10 @@ class SessionBase:
         """The unit at the head of the queue."""
         return self._queue[0].unit
 
+    def waits_in_doubt(self) -> bool:
+        """True if what waits ran before, and a function that it called may have written."""
+        return any(entry.unit.in_doubt for entry in self._queue)
+
     def give_up_transaction(self) -> None:
         """It cannot be begun again: what waits for it is told so."""
         self.lost = Lost.UNTOLD

@@ -234,6 +234,29 @@ def test_an_established_session_hears_that_the_pool_is_full(
         assert wire.rows(first.until_ready()) == [(b"1",)]
 
 
+def test_what_waited_in_vain_is_not_said_to_have_done_nothing(
+    proxied: Make, postgres: PostgresServer
+) -> None:
+    """A read that calls a function waits for its second, read-only run: the first may write."""
+    postgres.sql(
+        "create or replace function slow() returns int language plpgsql volatile as"
+        " 'begin perform pg_sleep(1); return 1; end'"
+    )
+    proxy = proxied(postgres, resilience={"hold_s": 0.5}, pool={"warm": 0})
+    with proxy.wire() as session:
+        session.send(wire.query("select slow()"))
+        running = (
+            "select 1 from pg_stat_activity where query = 'select slow()' and state = 'active'"
+        )
+        eventually(lambda: postgres.sql(running))
+        proxy.call(lambda: proxy.cutter.refuse())
+        proxy.cut()
+        said = wire.error_fields(session.until_closed()[-1])
+    assert said["C"] == "08006"
+    assert "may have changed data before its link died" in said["D"]
+    assert proxy.named("link_lost")[-1]["verdicts"] == ["read_only"]
+
+
 def test_the_hold_queue_is_bounded(proxied: Make, postgres: PostgresServer) -> None:
     proxy = proxied(postgres, resilience={"hold_clients": 2}, pool={"warm": 0})
     sessions = [proxy.wire() for _ in range(3)]
