@@ -77,6 +77,7 @@ class ExclusiveState:
         self.expected: deque[Expected] = deque()
         self.multi = False
         self.watching = False
+        self.broken = False  # a link that took its place refused what lasts
         self.opaque = False  # MONITOR and the like: raw bytes from here on, cannot be restored
         # Channels, patterns and shard channels, as confirmed; dicts keep their order.
         self.subscriptions: tuple[dict[bytes, None], ...] = ({}, {}, {})
@@ -144,11 +145,12 @@ class ExclusiveState:
         """`effect` is applied when the command succeeds: at once, or with its EXEC."""
         if entry.sort is Sort.QUEUED:
             self._queued[-1] = effect
-        else:
-            entry.effect = effect
+        entry.effect = effect  # of a queued one: should it turn out not to be
 
     def own(self, request: bytes, name: bytes = b"", frames: int = 1) -> None:
-        """Notes a command of the proxy's own; `name` and `frames` for a resubscription."""
+        """Notes a command of the proxy's own; `name` if it restores what must not go missing (a
+        resubscription with its number of `frames`, a CLIENT setting).
+        """
         self.expected.append(Expected(Sort.OWN, request, name, frames=frames))
 
     # -- receiving ---------------------------------------------------------------------------
@@ -171,10 +173,22 @@ class ExclusiveState:
         if entry.sort is Sort.EXEC:
             _apply_queued(frame, entry.queued or [], session)
         elif entry.sort is Sort.MULTI and failed:
-            self.multi = False
-        elif entry.effect is not None and not failed:
+            self._nothing_queued()
+        elif entry.sort is Sort.OWN and failed and entry.name:
+            self.broken = True
+        elif entry.effect is not None and not failed and entry.sort is not Sort.QUEUED:
             entry.effect(session)
         return entry.sort is not Sort.OWN and not entry.muted
+
+    def _nothing_queued(self) -> None:
+        """MULTI was refused: what was sent behind it, up to its EXEC, runs command by command."""
+        for entry in self.expected:
+            if entry.sort in (Sort.EXEC, Sort.DISCARD):
+                entry.sort = Sort.PLAIN
+                return
+            if entry.sort is Sort.QUEUED:
+                entry.sort = Sort.PLAIN
+        self.multi = False
 
     def _confirmation(self, frame: bytes) -> tuple[bytes, bytes | None, int] | None:
         """(kind, channel, count) if the frame confirms a change of subscriptions."""

@@ -31,7 +31,7 @@ def restore(state: ExclusiveState, session: SessionState) -> bytes:
     """`introduce`, and everything that lasts: CLIENT settings, subscriptions."""
     parts = [introduce(state, session)]
     for command in state.kept.values():
-        state.own(command)
+        state.own(command, b"CLIENT")
         parts.append(command)
     for name, group in SUBSCRIBING.items():
         names = list(state.subscriptions[group])

@@ -262,6 +262,9 @@ class ExclusiveSession:
             self.client.deliver(frame)
         if frame.startswith(b"-READONLY "):
             self.client.route.roles.refused()
+        if self.state.broken:  # it would miss messages, and not know
+            self.client.close_for(Reason.RESTORE_FAILED)
+            return
         if expected and expected[0].canned is not None:
             self._say_canned()
 

@@ -377,3 +377,17 @@ async def test_loading_is_waited_for(broken: Broken) -> None:
     assert not reply.startswith(b"-LOADING")
     assert await wire.ask("PING") == b"+PONG\r\n"
     await wire.close()
+
+
+async def test_a_subscriber_that_may_not_listen_any_more_is_told(
+    make_redis: Callable[..., RedisServer], make_route: MakeRoute
+) -> None:
+    """The server ends its link as its right to the channel goes; the next link refuses it."""
+    server = make_redis()
+    routed = await make_route(server.port)
+    wire = await routed.wire()
+    assert (await wire.ask("SUBSCRIBE", "news")).startswith(b"*3")
+    with server.connect() as other:
+        other.execute_command("ACL", "SETUSER", "default", "resetchannels")
+    assert await wire.until_closed() == b""
+    assert [one["reason"] for one in routed.named("redis_client_closed")] == ["restore_failed"]

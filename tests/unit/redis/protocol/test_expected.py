@@ -62,6 +62,41 @@ def test_multi_and_watch_last_until_exec_or_discard() -> None:
     assert book.state.is_clean
 
 
+def test_behind_a_multi_that_was_refused_each_command_is_one_of_its_own() -> None:
+    book = Book()
+    book.sent("MULTI")
+    entry = book.sent("SELECT 3")
+    book.state.give_effect(entry, lambda session: setattr(session, "db", 3))
+    write = book.sent("SET k v")
+    book.sent("EXEC")
+    book.sent("MULTI")
+    book.sent("SET k w")
+    book.got(b"-NOPERM no\r\n", OK)
+    assert book.session.db == 3, "it was not queued"
+    assert write.sort is Sort.PLAIN
+    assert book.state.multi, "the second one"
+    outcome = book.lost()
+    assert outcome[0].canned is not None
+    assert outcome[0].canned.startswith(LOST), "it may have run: nothing was queued"
+    book = Book()
+    book.sent("MULTI")
+    entry = book.sent("SELECT 4")
+    book.state.give_effect(entry, lambda session: setattr(session, "db", 4))
+    book.got(b"-NOPERM no\r\n", b"-ERR no\r\n")
+    assert (book.session.db, book.state.multi) == (0, False)
+
+
+def test_what_is_restored_and_refused_is_known() -> None:
+    for name in (b"SUBSCRIBE", b"CLIENT"):
+        book = Book()
+        book.state.own(b"a name", b"")
+        book.state.own(b"what lasts", name)
+        assert book.got(b"-ERR unknown\r\n") == [False]
+        assert not book.state.broken
+        assert book.got(b"-NOPERM no\r\n") == [False]
+        assert book.state.broken
+
+
 def test_effects_inside_a_transaction_come_with_exec() -> None:
     book = Book()
     book.sent("MULTI")
