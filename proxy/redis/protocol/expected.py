@@ -223,7 +223,7 @@ class ExclusiveState:
             head.frames = max(1, before)
         head.frames -= 1
         if head.frames == 0:
-            self.expected.popleft()
+            self.expected.popleft().let_go()
         return head.sort is not Sort.OWN
 
     # -- loss --------------------------------------------------------------------------------

@@ -228,6 +228,11 @@ class ExclusiveSession:
         guard.begin()
         entry.release = guard.end
 
+    def _unguarded(self) -> None:
+        """MULTI was refused: what was to be guarded with its EXEC runs by itself."""
+        if self.client.route.caches is not None:
+            self.guard_from_now()
+
     def guard_from_now(self) -> None:
         """The route begins to cache: what was sent unguarded empties the caches when it ends."""
         caches = self.client.route.caches
@@ -256,7 +261,10 @@ class ExclusiveSession:
         """A whole frame from the link."""
         expected = self.state.expected
         head = expected[0] if expected else None
-        if self.state.received(frame, self.client.session):
+        shown = self.state.received(frame, self.client.session)
+        if head is not None and head.sort is Sort.MULTI and frame[:1] in b"-!":
+            self._unguarded()
+        if shown:
             if head is not None and head.name == b"HELLO" and frame[:1] in b"*%":
                 frame = hello_reply(frame, self.client.id)
             self.client.deliver(frame)

@@ -157,6 +157,24 @@ async def test_an_inline_flush_is_seen(
     assert await reader.ask("GET", "k") == NIL[2]
 
 
+async def test_writes_behind_a_refused_multi_are_seen(
+    make_redis: MakeRedis, make_route: MakeRoute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run one by one, though they were sent as if to be queued."""
+    monkeypatch.setattr(Cache, "_on_push", lambda cache, frame: None)
+    server = make_redis()
+    routed = await make_route(server.port, cache=CacheOptions())
+    reader, writer = await routed.wire(), await routed.wire()
+    await writer.ask("SET", "k", "old")
+    assert await reader.ask("GET", "k") == b"$3\r\nold\r\n"
+    with server.connect() as other:
+        other.execute_command("ACL", "SETUSER", "default", "-multi")
+    writer.send(command("MULTI") + command("SET", "k", "new"))
+    said = await writer.replies(2)
+    assert [one[:7] for one in said] == [b"-NOPERM", b"+OK\r\n"]
+    assert await reader.ask("GET", "k") == b"$3\r\nnew\r\n"
+
+
 async def test_a_blocking_pop_is_seen(make_redis: MakeRedis, make_route: MakeRoute) -> None:
     server = make_redis()
     routed = await make_route(server.port, cache=CacheOptions())
