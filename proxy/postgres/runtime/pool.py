@@ -358,9 +358,8 @@ class Pool:
             bisect.insort(self._idle, link, key=lambda idle: idle.used_s)
 
     def _next_for(self, link: Link) -> Waiter | None:
-        """The session the link is for: one that waits behind another kind is not served first,
-        unless a dial is under way for everyone before it.
-        """
+        """The session the link is for: not before one that waits for another kind, unless a dial
+        is under way for everyone before it."""
         dialing = list(self._dialing)
         for waiter in self._waiters:
             if waiter.future.done():

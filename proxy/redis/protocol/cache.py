@@ -164,8 +164,7 @@ class Cache:
 
     def fence(self, now_s: float) -> tuple[int, bytes]:
         """W4: (number to wait for, bytes for T). What is read from that flight on is newer than
-        every write acknowledged before this call. Without a link there is nothing to fence, only to
-        drop.
+        every write acknowledged before this call. Without a link all is dropped instead.
         """
         if self.phase is not Phase.READY:
             self.store.drop_all()
