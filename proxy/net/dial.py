@@ -139,7 +139,8 @@ async def adopt(
         pump.abort()
         raise
     except (OSError, ssl.SSLError) as error:
-        raise handshake_error(error) from error
+        # Its traceback names this frame, with the pump that keeps it: a cycle.
+        raise handshake_error(error) from error.with_traceback(None)
     return as_transport(pump), protocol
 
 
