@@ -13,7 +13,7 @@ from proxy.demo.servers import PostgresServer
 from proxy.postgres.runtime.options import ResilienceOptions
 from tests.faults.cut_bench import CutBench, Wound
 from tests.faults.test_losses import Case
-from tests.wire import PgWire, kinds, sqlstate
+from tests.wire import PgWire, kinds, query, sqlstate
 
 pytestmark = pytest.mark.servers
 
@@ -113,3 +113,19 @@ def test_what_comes_while_the_proxy_asks_is_heard(case: Case) -> None:
     case.server.sql("notify gossip, 'between'")
     assert b"between" in case.client.read_message()
     assert case.client.value("select 1") == b"1"
+
+
+def test_what_the_client_sends_just_before_the_proxy_asks_is_answered(case: Case) -> None:
+    """Asking is a task of its own; a statement may come between the decision and its first step.
+    Each got the other's answer: the client a bare ReadyForQuery, or a lost link (soak, seed 1)."""
+    bench, client = case.bench, case.client
+    bench.arm(None)
+
+    def look(route: Any) -> None:
+        (session,) = route.sessions
+        session.look()
+        session.data_received(query("select 'mine'"))
+
+    bench.ask(look)
+    assert kinds(client.until_ready()) == "TDCZ"
+    assert client.value("select 1") == b"1"

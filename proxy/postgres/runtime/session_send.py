@@ -155,7 +155,8 @@ class SendingSession(SessionBase):
                 self._drop_first()
                 self.say(unit.say)
                 continue
-            if self.link is None or self.link.phase is not LinkPhase.ATTACHED:
+            busy = self._attaching is not None  # it is about to ask the link something
+            if busy or self.link is None or self.link.phase is not LinkPhase.ATTACHED:
                 self._attach()
                 return
             if self.lost in (Lost.AGAIN, Lost.FAILED) and not entry.judged:
@@ -201,6 +202,7 @@ class SendingSession(SessionBase):
         link = self.link
         self._direct = (
             self.phase is Phase.READY
+            and self._attaching is None
             and link is not None
             and link.phase is LinkPhase.ATTACHED
             and not self._queue
