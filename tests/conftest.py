@@ -39,7 +39,8 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every coroutine test a deadline of its own."""
+    """The longest first; and every coroutine test gets a deadline of its own."""
+    items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)
     default_s = float(config.getoption("timeout") or config.getini("timeout"))
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):

@@ -63,27 +63,16 @@ NETWORK_DECK = {
     "redis network drops, link given up": 1,
     "redis sockets killed": 2,
 }
-# The short form: each once.
-SHORT_DECK = (
-    *("postgres FIN", "postgres RST", "postgres TLS abort", "postgres cut after byte n"),
-    *("postgres backends terminated", "postgres restart immediate"),
-    *("postgres failover, kill -9", "redis RST", "redis cut after byte n", "redis kill -9"),
-    *("redis failover", "proxy kill -9"),
-)
-SHORT_NETWORK_DECK = ("postgres network blip", "postgres sockets killed", "redis sockets killed")
+
+
+def kinds(network: bool) -> dict[str, int]:
+    """Every kind of fault that there is, and how often in a deck."""
+    return DECK | NETWORK_DECK if network else DECK
 
 
 def deck(rng: random.Random, network: bool = True) -> list[str]:
     """Every fault as often as DECK says, shuffled."""
-    kinds = DECK | NETWORK_DECK if network else DECK
-    cards = [name for name, times in kinds.items() for _ in range(times)]
-    rng.shuffle(cards)
-    return cards
-
-
-def short_deck(rng: random.Random, network: bool = True) -> list[str]:
-    """The short form's faults, shuffled."""
-    cards = [*SHORT_DECK, *(SHORT_NETWORK_DECK if network else ())]
+    cards = [name for name, times in kinds(network).items() for _ in range(times)]
     rng.shuffle(cards)
     return cards
 

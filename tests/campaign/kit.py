@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -38,6 +38,7 @@ class Board:
         self.phases = phases
         self.met: Counter[tuple[str, Phase]] = Counter()
         self._doing: dict[int, Phase] = {}
+        self._all_there: threading.Event | None = None
 
     @contextmanager
     def doing(self, phase: Phase) -> Iterator[None]:
@@ -45,6 +46,7 @@ class Board:
         me = threading.get_ident()
         before = self._doing.get(me, Phase.IDLE)
         self._doing[me] = phase
+        self._look()
         try:
             yield
         finally:
@@ -57,11 +59,15 @@ class Board:
 
     def wait_for_all(self) -> None:
         """Return when there is a session in every phase, or nearly so: it is no promise."""
-        end_s = time.monotonic() + PHASES_S_MAX
-        while time.monotonic() < end_s:
-            if set(self.phases) <= set(self._doing.copy().values()):
-                return
-            time.sleep(0.000_5)
+        self._all_there = event = threading.Event()
+        self._look()
+        event.wait(PHASES_S_MAX)
+        self._all_there = None
+
+    def _look(self) -> None:
+        event = self._all_there
+        if event is not None and set(self.phases) <= set(self._doing.copy().values()):
+            event.set()
 
 
 @dataclass
@@ -109,10 +115,14 @@ class Books:
 
 
 class Crew:
-    """Threads that work until `stop`; whatever one of them raises is noted in the books."""
+    """Threads that work until `stop`; whatever one of them raises is noted in the books.
 
-    def __init__(self, books: Books) -> None:
+    `pace`: by how much they pause longer than a campaign that has the machine for itself.
+    """
+
+    def __init__(self, books: Books, pace: float = 1.0) -> None:
         self.books = books
+        self.pace = pace
         self.over = threading.Event()
         self.postgres = Board(tuple(Phase))
         self.redis = Board((Phase.IDLE, Phase.IN_FLIGHT, Phase.IN_TRANSACTION, Phase.IN_PIPELINE))
@@ -130,6 +140,20 @@ class Crew:
 
         self._threads.append(threading.Thread(target=run, name=name, daemon=True))
         self._threads[-1].start()
+
+    def met(self, faults: Iterable[str]) -> dict[tuple[str, Phase], int]:
+        """How often each of them met a session in each phase; a proxy's, one of either side."""
+        boards = {"postgres": self.postgres, "redis": self.redis}
+        found: Counter[tuple[str, Phase]] = Counter()
+        for name in sorted(faults):
+            side = name.partition(" ")[0]
+            for board in [boards[side]] if side in boards else boards.values():
+                found.update({(name, phase): board.met[name, phase] for phase in board.phases})
+        return found
+
+    def pause(self, seconds: float) -> bool:
+        """Between two works, at this crew's pace; True if it is over."""
+        return self.over.wait(seconds * self.pace)
 
     def stop(self) -> None:
         """Tell all, and wait; who does not come back hangs, and that is noted."""

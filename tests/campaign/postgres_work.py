@@ -112,7 +112,7 @@ class Writer:
 
     def run(self) -> None:
         books, client = self._crew.books, self._client
-        while not self._crew.over.wait(PAUSE_S):
+        while not self._crew.pause(PAUSE_S):
             way, number = self._rng.choice(self.WAYS), next(self._ids)
             try:
                 getattr(self, f"_{way}")(client.session, number)
@@ -143,7 +143,7 @@ class Writer:
                 books.writes.refused.add(number)
 
     def _think(self) -> None:
-        time.sleep(self._rng.uniform(*THINK_S))
+        time.sleep(self._rng.uniform(*THINK_S) * self._crew.pace)
 
     def _simple(self, session: Connection, number: int) -> None:
         with self._crew.postgres.doing(Phase.IN_FLIGHT):
@@ -196,7 +196,7 @@ class Reader:
 
     def run(self) -> None:
         books, client = self._crew.books, self._client
-        while not self._crew.over.wait(PAUSE_S):
+        while not self._crew.pause(PAUSE_S):
             first = self._rng.randrange(KNOWN_ROWS)
             size = self._rng.choice((1, 5, KNOWN_ROWS))
             read: Callable[[int, int], list[tuple[int, str]]]

@@ -22,6 +22,7 @@ NOT_EXECUTED = ("UPSTREAMDOWN", "READONLY", "EXECABORT")
 NAMED = ("UPSTREAMLOST", *NOT_EXECUTED)
 PAUSE_S = 0.006
 LAZY_S = 0.1
+WRITE_S = 0.03
 ANSWER_S_MAX = 30.0
 WRITES_KEPT = 100_000
 
@@ -78,7 +79,7 @@ class Counter:
             ("INCR, MULTI", self._multi),
         )
         with self._client.redis:
-            while not self._crew.over.wait(self._pause_s):
+            while not self._crew.pause(self._pause_s):
                 name, way = self._rng.choice(ways)
                 self._client.ready()
                 answers = way()
@@ -141,7 +142,7 @@ class Outsider:
         """When the server said so, and which value."""
 
     def run(self) -> None:
-        while not self._crew.over.wait(0.03):
+        while not self._crew.pause(WRITE_S):
             self.sent += 1
             while not self._crew.over.is_set():
                 try:
@@ -169,7 +170,7 @@ class Reader:
     def run(self) -> None:
         books, client = self._crew.books, self._client
         with client.redis:
-            while not self._crew.over.wait(PAUSE_S):
+            while not self._crew.pause(PAUSE_S):
                 client.ready()
                 begun_s = time.monotonic()
                 try:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from proxy.demo.cutter import Target
 from proxy.demo.ledger import Balance
 from proxy.demo.servers import ROLE_PASSWORDS, postgres_url
 from tests.campaign import postgres_work, redis_work
-from tests.campaign.faults import KEEPALIVE, Faults, Field, Way, deck, short_deck
+from tests.campaign.faults import KEEPALIVE, Faults, Field, Way, deck, kinds
 from tests.campaign.kit import Books, Crew, Phase
 from tests.campaign.network import Network
 from tests.campaign.pairs import PostgresPair, RedisPair, addresses
@@ -38,6 +38,7 @@ from tests.fix_backstay import Backstay
 from tests.fix_cutter import ThreadCutter
 
 PAUSE_S = (0.05, 0.5)  # between two faults
+LONGER = 2.0  # at most so many times its length: until it has met what it must
 BUGS = ("task_crashed", "bug")
 USERS = {True: "app_tls", False: "app_scram"}  # by whether the link has TLS
 
@@ -86,34 +87,26 @@ class Result:
 
     def met(self) -> dict[tuple[str, Phase], int]:
         """How often each kind of fault in the deck met a session in each phase."""
-        boards = {"postgres": self.crew.postgres, "redis": self.crew.redis}
-        found = {}
-        for name in sorted(self.wanted):
-            side = name.partition(" ")[0]
-            for board in [boards[side]] if side in boards else boards.values():
-                for phase in board.phases:
-                    found[name, phase] = found.get((name, phase), 0) + board.met[name, phase]
-        return found
+        return self.crew.met(self.wanted)
 
 
 class Campaign:
     """Everything that runs. Use as a context; `run` may be called once.
 
-    `no_network`: why the network's own faults are not in the deck, or "". `short`: each fault of
-    the short form once, instead of `seconds`.
+    `no_network`: why the network's own faults are not in the deck, or "". `pace`: of the crew.
     """
 
     def __init__(
-        self, seed: int, seconds: float, no_network: str = "", *, short: bool = False
+        self, seed: int, seconds: float, no_network: str = "", *, pace: float = 1.0
     ) -> None:
         self.seed, self.seconds = seed, seconds
-        self._network, self._short = not no_network, short
+        self._network = not no_network
         self._rng = random.Random(seed)
         self._stack = ExitStack()
         self.books = Books()
         self.totals = Totals()
         self.slowest: dict[str, float] = {}
-        self._crew = Crew(self.books)
+        self._crew = Crew(self.books, pace)
 
     def __enter__(self) -> "Campaign":
         try:
@@ -197,7 +190,8 @@ class Campaign:
         idle = postgres_work.hire(dsns, self._crew)
         ports = [self._proxy.port("redis", route) for route in range(len(self._ways["redis"]))]
         redis_work.hire(lambda: self._redis.primary, ports, self._crew)
-        wanted = set(self._strike(idle))
+        wanted = set(kinds(self._network))
+        self._strike(idle, wanted)
         self._crew.over.set()
         idle.release()
         self._crew.stop()
@@ -219,26 +213,39 @@ class Campaign:
         result.problems = self._problems(balance, hits)
         return result
 
-    def _strike(self, idle: postgres_work.IdleSessions) -> Iterable[str]:
-        """Go through the deck, again and again if there is time; the names in it."""
-        end_s = time.monotonic() + self.seconds
-        cards = (short_deck if self._short else deck)(self._rng, self._network)
-        names, left = set(cards), list(cards)
-        while (self._short or time.monotonic() < end_s) and not self.books.broken:
-            if not left and self._short:
-                break
-            left = left or deck(self._rng, self._network)
+    def _strike(self, idle: postgres_work.IdleSessions, wanted: set[str]) -> None:
+        """One fault after the other, each with a look at the idle sessions, until one is amiss."""
+        for name in self._cards(wanted):
             time.sleep(self._rng.uniform(*PAUSE_S))
-            begun_s, name = time.monotonic(), left.pop()
+            begun_s = time.monotonic()
             self._faults.strike(name)
             try:
                 idle.check()
             except threading.BrokenBarrierError:
                 self.books.broken.append(f"an idle session failed, after {dict(self._faults.done)}")
-                break
+            if self.books.broken:
+                return
             took_s = time.monotonic() - begun_s
             self.slowest[name] = max(self.slowest.get(name, 0.0), round(took_s, 2))
-        return names
+
+    def _cards(self, wanted: set[str]) -> Iterator[str]:
+        """The deck again and again, between two what is owed: which has not met every phase yet.
+
+        When the time is over, what is owed alone: a slow machine has up to LONGER times as long.
+        """
+        begun_s, left = time.monotonic(), deck(self._rng, self._network)
+        while (spent := (time.monotonic() - begun_s) / self.seconds) < LONGER:
+            owed = sorted(
+                {name for (name, _), times in self._crew.met(wanted).items() if not times}
+            )
+            if not left:
+                left = [*deck(self._rng, self._network), *owed]
+            if spent < 1:
+                yield left.pop()
+            elif owed:
+                yield self._rng.choice(owed)
+            else:
+                return
 
     def _status(self) -> dict[str, Any]:
         address = f"http://{self._proxy.config['admin']['listen']}/api/v1/status"

@@ -1,6 +1,7 @@
-"""The campaign's short form, and that its oracles and its seed do what they are for."""
+"""The campaign's three minutes, and that its oracles and its seed do what they are for."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -16,44 +17,40 @@ from proxy.demo.binaries import postgres_bin, postgres_has_tls
 from proxy.demo.ledger import Balance, balance
 from proxy.demo.servers import RedisServer
 from tests.campaign import redis_work
-from tests.campaign.faults import (
-    DECK,
-    NETWORK_DECK,
-    SHORT_DECK,
-    SHORT_NETWORK_DECK,
-    deck,
-    short_deck,
-)
+from tests.campaign.faults import DECK, NETWORK_DECK, deck, kinds
 from tests.campaign.kit import Board, Books, Crew, Phase
 from tests.campaign.stage import Result
 from tests.campaign.totals import Totals
 
-SEED = 5
-RUN_S_MAX = 150.0
+SEED = os.environ.get("BACKSTAY_CAMPAIGN_SEED", "5")
+RUN_S_MAX = 480.0  # twice its three minutes on a machine that is busy, and the servers' starts
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
 @pytest.mark.servers
-@pytest.mark.timeout(170)
-def test_short_campaign(tmp_path: Path) -> None:
-    """A process of its own, as it moves into a network namespace where it may."""
+@pytest.mark.starts_first
+@pytest.mark.timeout(RUN_S_MAX + 20)
+def test_three_minutes(tmp_path: Path) -> None:
+    """A process of its own, as it moves into a network namespace where it may.
+
+    BACKSTAY_CAMPAIGN_SEED: other faults than those of the seed that it always has.
+    """
     if not postgres_has_tls(postgres_bin()):
         pytest.skip("this PostgreSQL was built without TLS")
-    words = [sys.executable, "-m", "tests.campaign", str(SEED), "short", str(tmp_path)]
+    words = [sys.executable, "-m", "tests.campaign", SEED, "calm", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=RUN_S_MAX, cwd=ROOT)
     print(done.stdout, done.stderr)
     result = json.loads((tmp_path / f"campaign-{SEED}.json").read_text())
     assert result["problems"] == []
     assert done.returncode == 0
-    network = () if result["no_network"] else SHORT_NETWORK_DECK
-    assert result["faults"] == dict.fromkeys((*SHORT_DECK, *network), 1)
-    assert result["writes"]["acknowledged"] > 100
-    assert result["idle sessions' checks"] > 40
-    assert result["links lost under a session"] > 20
-    assert result["statements"]["INCR"] > 100
-    assert result["cache hits"] > 100
-    assert result["lives of the proxy"] == 2
+    assert set(result["faults"]) == set(kinds(network=not result["no_network"]))
+    assert result["writes"]["acknowledged"] > 1000
+    assert result["idle sessions' checks"] > 200
+    assert result["links lost under a session"] > 100
+    assert result["statements"]["INCR"] > 1000
+    assert result["cache hits"] > 1000
+    assert result["lives of the proxy"] > 2
     assert {"doubled", "lost", "wrong"} <= result["closing"].keys()
 
 
@@ -63,7 +60,6 @@ def test_a_seed_gives_the_same_faults() -> None:
     assert one != other
     assert set(one) == set(DECK) | set(NETWORK_DECK)
     assert set(deck(random.Random(1), network=False)) == set(DECK)
-    assert set(short_deck(random.Random(1))) <= set(one)
 
 
 def test_the_ledger_sees_lost_doubled_and_invented() -> None:
