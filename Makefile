@@ -23,7 +23,7 @@ COMPILED_TESTS := tests/unit/net/test_tls.py tests/unit/net/test_tls_ends.py tes
 DEBIAN_SERVERS := postgresql redis-server pgbouncer haproxy chromium chromium-driver \
 	nftables iproute2
 
-.PHONY: help demo test check static compiled test-compiled bench campaign simulation soak picture \
+.PHONY: help demo test check static compiled compiled-where-possible test-compiled bench campaign simulation soak picture \
 	servers clean
 
 help:
@@ -43,7 +43,10 @@ demo: $(VENV)/.demo
 
 # pytest runs last and unfiltered, so that its closing line is the last line of the output.
 # Stealing: xdist's usual way would give the worker that has the campaign 980 more tests to begin with.
-test: static test-compiled $(VENV)/.servers
+# The checks and the compiler keep one core each.
+test: $(VENV)/.servers
+	@$(MAKE) --no-print-directory -j 2 static compiled-where-possible
+	@$(MAKE) --no-print-directory test-compiled
 	@$(PYTEST) -n $(WORKERS) --dist worksteal $(TEST_ARGS)
 
 check: static
@@ -63,6 +66,9 @@ test-compiled: $(VENV)/.servers
 	-n $(WORKERS) $(COMPILED_TESTS); fi
 
 compiled: $(COMPILED)/.made
+
+compiled-where-possible:
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi
 
 $(COMPILED)/.made: setup.py pyproject.toml $(shell find proxy -name '*.py') | $(VENV)/.dev
 	@rm -rf build $(COMPILED)
