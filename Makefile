@@ -17,6 +17,7 @@ WORKERS ?= 3
 PYTEST := $(PY) -m pytest
 COMPILED := $(VENV)/compiled
 COMPILED_TESTS := tests/unit/net/test_tls.py tests/unit/net/test_tls_ends.py tests/unit/postgres tests/property/test_postgres_stream.py \
+	tests/property/test_login.py tests/integration/postgres/test_login.py tests/integration/postgres/test_pool.py \
 	tests/integration/test_twin.py tests/unit/redis tests/property/test_redis_framing.py \
 	tests/integration/redis/test_twin.py tests/integration/redis/test_loss.py \
 	tests/integration/redis/test_cache.py tests/integration/redis/test_opaque.py

@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 NET = "tls"
 PROTOCOL = """
     framing units whole expected joined quick classify statement lessons prepared
-    state_effects session_state
+    state_effects session_state messages startup client_login
 """
 RUNTIME = "session_base session_send session link"
 REDIS_PROTOCOL = "framing quick reader sieve store lease traffic flights barriers partitions"

@@ -17,6 +17,7 @@ import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from proxy.core.errors import ConfigError
@@ -290,10 +291,13 @@ def is_local(transport: asyncio.BaseTransport) -> bool:
     if sock is not None and sock.family == socket.AF_UNIX:
         return True
     peer = transport.get_extra_info("peername")
-    if not isinstance(peer, tuple):
-        return False
+    return isinstance(peer, tuple) and _is_loopback(peer[0])
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(host: str) -> bool:
     try:
-        address = ipaddress.ip_address(peer[0].partition("%")[0])
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -7,10 +7,11 @@ is there, or the upstream's refusal.
 Source: PostgreSQL documentation, "Message Flow" (Start-up) and "SASL Authentication"; auth.c.
 """
 
-import hmac
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from proxy.core.errors import PeerProtocolError
 from proxy.postgres.protocol import messages, say, scram
@@ -110,7 +111,12 @@ Outcome = Authenticated | Refused
 def password_key(process_secret: bytes, password: bytes | None) -> bytes:
     """`Credentials.key` of a password; of None for links that need no secret from the client."""
     told = b"none" if password is None else b"password " + password
-    return hmac.digest(process_secret, told, "sha256")
+    return _keyed(process_secret, told)
+
+
+def _keyed(secret: bytes, told: bytes) -> bytes:
+    # BLAKE2 has a key of its own, and takes 1 µs where OpenSSL's HMAC takes ten.
+    return hashlib.blake2b(told, digest_size=32, key=secret).digest()
 
 
 def password_credentials(process_secret: bytes, password: bytes | None) -> Credentials:
@@ -129,7 +135,8 @@ class ClientLogin:
         self._user = user
         self._rules = rules
         self._path = path
-        self._exchange = self._new_exchange(random)
+        self._random = random
+        self._exchange: ServerExchange | None = None  # SCRAM's, once it has begun
         self._next: Callable[[bytes], bytes] = self._on_password
 
     def start(self) -> bytes:
@@ -146,6 +153,7 @@ class ClientLogin:
                 return messages.authentication_cleartext()
             case Method.SCRAM:
                 self._next = self._on_sasl_initial
+                self._exchange = self._new_exchange(self._random)
                 return messages.authentication_sasl(self._exchange.mechanisms())
 
     def feed(self, kind: int, body: bytes) -> bytes:
@@ -198,11 +206,13 @@ class ClientLogin:
         return self._on_client_first(mechanism, data)
 
     def _on_client_first(self, mechanism: bytes, data: bytes) -> bytes:
+        assert self._exchange is not None
         answer = self._exchange.first(mechanism, data)
         self._next = self._on_client_final
         return messages.authentication_sasl_continue(answer)
 
     def _on_client_final(self, data: bytes) -> bytes:
+        assert self._exchange is not None
         answer = self._exchange.final(data)
         secret = self._rules.users.get(self._user)
         if answer is None or secret is None:
@@ -214,7 +224,7 @@ class ClientLogin:
         process_secret = self._rules.process_secret
         key = password_key(process_secret, password)
         if password is None and keys is not None:
-            key = hmac.digest(process_secret, b"client key " + keys.client_key, "sha256")
+            key = _keyed(process_secret, b"client key " + keys.client_key)
         self.outcome = Authenticated(Credentials(password, keys, key))
         return b""
 
@@ -225,6 +235,11 @@ class ClientLogin:
 
 def welcome(params: Mapping[bytes, bytes], key_message: bytes) -> bytes:
     """All that ends a login: AuthenticationOk, ParameterStatus each, the key, ReadyForQuery."""
-    reported = b"".join(messages.parameter_status(name, params[name]) for name in params)
     ready = messages.ready_for_query(STATUS_IDLE)
-    return messages.authentication_ok() + reported + key_message + ready
+    return _accepted(tuple(params.items())) + key_message + ready
+
+
+@lru_cache(maxsize=64)  # links of one pool report the same
+def _accepted(params: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    reported = b"".join(messages.parameter_status(name, value) for name, value in params)
+    return messages.authentication_ok() + reported

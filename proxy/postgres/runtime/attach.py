@@ -39,6 +39,16 @@ _COMMIT = messages.query(b"COMMIT")
 _NOTIFICATION = ord("A")
 
 
+def attach_new(session: "Session") -> Link | None:
+    """`attach` for a session that is new, if a link is at hand: there is nothing to restore, and
+    no task to be waited for. None: `attach` it must be."""
+    assert session.key is None and not session.orphans
+    link = session.pool.take(session.startup)
+    if link is not None:
+        link.on_lost = session.pool.lost
+    return link
+
+
 async def attach(session: "Session") -> Link:
     """A link that looks like the session, IDLE and ready to be taken over.
 

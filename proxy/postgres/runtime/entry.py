@@ -186,12 +186,12 @@ class Entry(asyncio.Protocol):
         if refusal is not None:
             self.refuse(refusal)
             return
-        private = self._tls or is_local(self._transport)
-        if route.rules.method is Method.TRUST:
-            private = private and (is_local(self._transport) or route.options.auth.trust_anywhere)
-            if not private:
-                self.refuse(say.password_failed(first.user))
-                return
+        local = is_local(self._transport)
+        private = self._tls or local
+        trusted = private and (local or route.options.auth.trust_anywhere)
+        if route.rules.method is Method.TRUST and not trusted:
+            self.refuse(say.password_failed(first.user))
+            return
         path = ClientPath(tls=self._tls, private=private)
         random = secrets.token_bytes(NONCE_RANDOM_BYTES)
         self._login = ClientLogin(first.user, route.rules, path, random)

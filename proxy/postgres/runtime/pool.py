@@ -47,11 +47,10 @@ class Pool:
 
     def counts(self) -> dict[str, int]:
         """Links by what they do, and the sessions waiting."""
-        attached = sum(1 for link in self._links if link.phase is Phase.ATTACHED)
         return {
             "links": len(self._links),
             "idle": len(self._idle),
-            "attached": attached,
+            "attached": sum(1 for link in self._links if link.phase is Phase.ATTACHED),
             "opening": len(self._dialing),
             "waiting": len(self._waiters),
         }
@@ -88,6 +87,14 @@ class Pool:
 
     # -- taking
 
+    def take(self, startup: Startup) -> Link | None:
+        """What `acquire` would give without a wait, or None."""
+        self.last_used_s, self._last_startup = asyncio.get_running_loop().time(), startup
+        link = self._pop(startup)
+        if link is not None:
+            self._context.latency.wait.observe(0.0)
+        return link
+
     async def acquire(
         self, startup: Startup, on_wait: Callable[[float, Wait], None], started_s: float
     ) -> Link:
@@ -98,12 +105,8 @@ class Pool:
         UpstreamRefused (the server's answer), UpstreamUnavailable (HOLD_TIMEOUT, POOL_TIMEOUT) and
         LimitExceeded.
         """
-        loop = asyncio.get_running_loop()
-        self.last_used_s = loop.time()
-        self._last_startup = startup
-        link = self._pop(startup)
+        link = self.take(startup)
         if link is not None:
-            self._context.latency.wait.observe(0.0)
             return link
         resilience = self._context.resilience
         self._context.hold.enter()
@@ -111,7 +114,7 @@ class Pool:
         notice = None
         notice_in_s = started_s + resilience.notice_s - self.clock_s()
         if notice_in_s > 0:
-            notice = loop.call_later(
+            notice = asyncio.get_running_loop().call_later(
                 notice_in_s, lambda: on_wait(resilience.notice_s, self._cause(started_s))
             )
         try:
@@ -185,8 +188,8 @@ class Pool:
             case Wait.OPENING:
                 return UpstreamUnavailable("others' links were opened first", Reason.POOL_TIMEOUT)
             case Wait.SERVER_FULL:
-                error, wire = upstream.last_error, upstream.full_wire
-                return UpstreamRefused(error, Reason.UPSTREAM_FULL, wire)
+                wire = upstream.full_wire
+                return UpstreamRefused(upstream.last_error, Reason.UPSTREAM_FULL, wire)
             case Wait.AWAY | Wait.PAUSED:
                 error = upstream.last_error or "It has not answered so far."
                 return UpstreamUnavailable(error, Reason.HOLD_TIMEOUT)
@@ -398,8 +401,7 @@ class Pool:
 
     def maintain(self, now_s: float) -> None:
         """Once a second: retire what is old, ping what is idle, keep some links warm."""
-        context = self._context
-        options = context.options
+        context, options = self._context, self._context.options
         warm = options.warm if self._wanted(now_s) else 0
         for link in list(self._idle):
             spare = len(self._idle) > warm
@@ -409,18 +411,18 @@ class Pool:
                 self._close(link, Reason.LINK_IDLE)
             elif now_s - max(link.used_s, link.pinged_s) >= context.ping_s:
                 self._ping_soon(link, now_s)
-        startup = self._last_startup
         room = len(self._links) + len(self._dialing) < options.size
         shut = self.closed or context.gate.is_shut
-        if startup is not None and self.proven and room and not self._waiters and not shut:
+        wanted = self._last_startup if self.proven and not self._waiters and not shut else None
+        if wanted is not None and room:
             kept = len(self._idle) + len(self._dialing) + self._pinging
             if kept < warm and context.upstream.available:
-                self._dial(startup)
+                self._dial(wanted)
 
     def _wanted(self, now_s: float) -> bool:
         """False if nobody has come for so long that no link need be kept ready."""
-        used = any(link.phase is Phase.ATTACHED for link in self._links)
-        return used or now_s - self.last_used_s < WARM_S
+        recent = now_s - self.last_used_s < WARM_S
+        return recent or any(link.phase is Phase.ATTACHED for link in self._links)
 
     def check(self, *links: Link) -> None:
         """These, or all idle ones in doubt, are given to nobody before they have been asked."""
@@ -490,9 +492,8 @@ class Pool:
             self._close(link, Reason.SHUTDOWN)
         for waiter in list(self._waiters):
             if not waiter.future.done():
-                waiter.future.set_exception(
-                    UpstreamUnavailable("Backstay is stopping", Reason.SHUTDOWN)
-                )
+                error = UpstreamUnavailable("Backstay is stopping", Reason.SHUTDOWN)
+                waiter.future.set_exception(error)
         self._waiters.clear()
 
 

@@ -190,8 +190,14 @@ class Session(SendingSession):
         self._direct = False
         if self._attaching is not None or self.phase in (Phase.CLOSED, Phase.LEAVING):
             return
+        now_s = asyncio.get_running_loop().time()
+        if self.phase is Phase.JOINING:
+            link = attach.attach_new(self)
+            if link is not None:
+                self._attached(link, now_s)
+                return
         if not self.lost_at_s:
-            self.lost_at_s = asyncio.get_running_loop().time()
+            self.lost_at_s = now_s
         try:
             self._attaching = self.route.tasks.start(self._attach_until(), "attach")
         except LimitExceeded:

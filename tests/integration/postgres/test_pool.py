@@ -1,8 +1,10 @@
 """Links are shared as far as that is safe: reused, cleaned, bounded, replaced, never mixed up."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,28 @@ def test_a_session_that_changed_nothing_costs_no_round_trip(
     assert proxy.passed() == before  # not a byte, either way
     with proxy.wire() as session:
         assert pid(session) == first
+
+
+def test_a_new_client_takes_a_warm_link_in_the_turn_of_its_login(
+    proxied: Make, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = proxied(postgres, pool={"warm": 0})
+    with proxy.wire():
+        pass
+    proxy.settled(idle=1)
+    tasks: list[str] = []
+    start = proxy.route.tasks.start
+
+    def told(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        tasks.append(name)
+        return start(work, name)
+
+    monkeypatch.setattr(proxy.route.tasks, "start", told)
+    with proxy.wire() as session:
+        assert session.value("select 1") == b"1"
+        assert tasks == []
+        with proxy.wire():  # no link is at hand for this one
+            assert "attach" in tasks
 
 
 def test_the_link_used_last_goes_out_first(proxied: Make, postgres: PostgresServer) -> None:
