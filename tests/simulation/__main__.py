@@ -5,7 +5,10 @@ import sys
 import time
 from collections import Counter
 
-from tests.simulation.world import run
+from tests.simulation import world
+from tests.simulation.redis import world as redis_world
+
+RUNS = {"postgres": world.run, "redis": redis_world.run}
 
 
 def main() -> int:
@@ -13,10 +16,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("seed", nargs="?", type=int, help="replay this run")
     parser.add_argument("--trace", action="store_true", help="print what happened")
+    parser.add_argument("--dialect", choices=RUNS, default="postgres")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--from", dest="first", type=int, default=1)
     asked = parser.parse_args()
     seeds = [asked.seed] if asked.seed is not None else range(asked.first, asked.first + asked.runs)
+    run = RUNS[asked.dialect]
     began_s, seen, failed = time.perf_counter(), Counter[str](), []
     for seed in seeds:
         outcome = run(seed)

@@ -126,6 +126,9 @@ class Endpoint(asyncio.Transport):
             self._paused = False
             self.network.loop.call_soon(self._deliver)
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Those of this network stay, whatever is wished for."""
+
     def get_write_buffer_size(self) -> int:
         return max(0, len(self._out) - SNDBUF_BYTES)
 
@@ -373,6 +376,10 @@ class Network:
         else:
             end._later(peer.reset)
             end._later(end.reset)
+
+    def stall(self, end: Endpoint, for_s: float) -> None:
+        """What this end sends from now on arrives later, in order."""
+        end._arrive_s = max(end._arrive_s, self.loop.time()) + for_s
 
     def _time_out(self, end: Endpoint) -> None:
         if not end.lost:

@@ -66,6 +66,7 @@ class Partition:
 
     @property
     def lanes(self) -> list[Lane]:
+        """As of now: a client that is told something may go on, and make another."""
         return list(self._lanes.values())
 
     def enter(self, client: "ClientConnection") -> CachedReads | None:
@@ -92,21 +93,21 @@ class Partition:
 
     def sweep(self, now_s: float) -> None:
         """Deadlines and idle ends of the lanes."""
-        for lane in self._lanes.values():
+        for lane in self.lanes:
             lane.sweep(now_s)
         if self.tracker is not None:
             self.tracker.tick(now_s)
 
     def leave_links(self) -> None:
         """Every link is left as soon as nothing is in flight on it; the cache goes at once."""
-        for lane in self._lanes.values():
+        for lane in self.lanes:
             lane.leave_link()
         if self.tracker is not None:
             self.tracker.leave_link()
 
     def go_on(self) -> None:
         """The gate was opened."""
-        for lane in self._lanes.values():
+        for lane in self.lanes:
             lane.go_on()
         if self.tracker is not None and self.clients:
             self.tracker.open()
@@ -118,7 +119,7 @@ class Partition:
 
     def close(self) -> None:
         """Ends every lane, and the cache."""
-        for lane in self._lanes.values():
+        for lane in self.lanes:
             lane.close()
         if self.tracker is not None and self.route.caches is not None:
             self.tracker.close()

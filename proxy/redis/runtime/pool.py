@@ -213,13 +213,15 @@ class ExclusivePool:
         except ProxyError:
             pass  # it has been closed; whoever logs in next is told why
 
-    def park(self, link: ExclusiveLink) -> None:
-        """Keeps a clean link for the next who needs one of its identity."""
+    def park(self, link: ExclusiveLink, since_s: float | None = None) -> None:
+        """Keeps a clean link for the next who needs one of its identity. `since_s`: it has been
+        parked since then, and was only looked after."""
         if link.stale is not None:
             link.close()
             return
-        now_s = asyncio.get_running_loop().time()
-        self._parked.setdefault(link.identity, []).append((link, now_s))
+        if since_s is None:
+            since_s = asyncio.get_running_loop().time()
+        self._parked.setdefault(link.identity, []).append((link, since_s))
         self._wake_one()
 
     def forgotten(self) -> None:
@@ -238,7 +240,7 @@ class ExclusivePool:
                     link.close()
                 elif now_s - link.checked_s > self._options.ping_s and link.checked_s:
                     link.checked_s = now_s
-                    self._look_after(link)
+                    self._look_after(link, since_s)
                 else:
                     link.checked_s = link.checked_s or now_s
                     kept.append((link, since_s))
@@ -246,13 +248,13 @@ class ExclusivePool:
             if not kept:
                 del self._parked[identity]
 
-    def _look_after(self, link: ExclusiveLink) -> None:
+    def _look_after(self, link: ExclusiveLink, since_s: float) -> None:
         try:
-            self._route.tasks.start(self._check(link), "ping a parked link")
+            self._route.tasks.start(self._check(link, since_s), "ping a parked link")
         except ProxyError:
             link.close()
 
-    async def _check(self, link: ExclusiveLink) -> None:
+    async def _check(self, link: ExclusiveLink, since_s: float) -> None:
         """Pings a link taken out of its parking place; back it goes if it answers."""
         try:
             async with asyncio.timeout(self._options.command_timeout_s):
@@ -260,7 +262,7 @@ class ExclusivePool:
         except TimeoutError:
             replies = []
         if replies and link.is_open:
-            self.park(link)
+            self.park(link, since_s)
         else:
             link.abort(Reason.UPSTREAM_SILENT, "no reply to PING")
 
