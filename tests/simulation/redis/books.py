@@ -85,9 +85,11 @@ class Books:
             self.settle(ask, "refused")
             if not losses and not world.faults:
                 raise Wrong(f"nothing has happened: {error!r}")
-        elif world.stopping and error.endswith(b"max number of clients reached"):
-            self.settle(ask, "refused")
-        elif (code == "LOADING" and world.has_loaded) or (code == "READONLY" and world.has_demoted):
+        elif (
+            (world.stopping and error.endswith(b"max number of clients reached"))
+            or (code == "LOADING" and world.has_loaded)
+            or (code == "READONLY" and world.has_demoted)
+        ):
             self.settle(ask, "refused")
         else:
             raise Wrong(f"unnamed: {error!r}")

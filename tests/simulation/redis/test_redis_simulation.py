@@ -51,7 +51,8 @@ def digest(seeds: range) -> str:
 
 def test_a_seed_is_one_trace_in_every_process() -> None:
     seeds = range(200, 203)
-    program = f"from {__name__} import digest; print(digest({seeds!r}))"
+    module = "tests.simulation.redis.test_redis_simulation"
+    program = f"from {module} import digest; print(digest({seeds!r}))"
     told = set()
     for hashing in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hashing, "PYTHONPATH": str(ROOT)}
