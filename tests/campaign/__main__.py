@@ -16,7 +16,7 @@ from tests.campaign.table import as_json, table
 
 SECONDS = 90.0
 CALM_S = 180.0
-CALM_PACE = 10.0
+CALM_PACE = 4.0
 RESULTS = Path(__file__).resolve().parents[2] / "bench-results"
 
 

@@ -51,7 +51,7 @@ DECK = {
     "redis restart": 1,
     "redis kill -9": 1,
     "redis refuses for 1 s": 1,
-    "redis failover": 1,
+    "redis failover": 3,
     "proxy kill -9": 2,
 }
 # Only in a network namespace of the campaign's own.
