@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from tests.soak.stage import Result, latencies
-from tests.soak.watch import MIB, Sample, memory_slope, settled, thirds
+from tests.soak.watch import MIB, Sample, memory_growth, memory_slope, settled, thirds
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -14,6 +14,7 @@ def as_json(result: Result) -> dict[str, Any]:
     counts = status["postgres"][0]["counts"]
     calm = settled(result.samples, plan.seconds) or result.samples
     first, last = thirds(calm)
+    growth, share = memory_growth(calm), (calm[-1].at_s - calm[0].at_s) / plan.seconds
     speed = {
         f"{kind}, {name}, ms": f"{getattr(one, f'{name}_s') * 1000:.1f} → "
         f"{getattr(two, f'{name}_s') * 1000:.1f}"
@@ -42,6 +43,10 @@ def as_json(result: Result) -> dict[str, Any]:
             **speed,
         },
         "memory, slope of all samples, MiB/h": round(memory_slope(calm) * 3600, 2),
+        "memory, growth after warm-up, MiB": round(growth, 2),
+        "... for each link cut meanwhile, KiB": round(
+            growth * 1024 / max(1, result.cuts * share), 2
+        ),
         "memory, largest, MiB": round(max(one.rss_bytes for one in result.samples) / MIB, 1),
         "before the first client → after the last": {
             "descriptors": f"{result.before.fds} → {result.after.fds}",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 
 MIB = 1024 * 1024
-WARM_SHARE = 0.5  # of the time; what is filled once (pools, caches, the allocator) is full by then
+WARM_S = 60.0  # what is filled once (pools, caches, the allocator) is full by then
+WARM_SHARE = 0.5  # of the time, at most
 MEMORY_S_MIN = 120.0  # a shorter run says nothing of memory: it is all warm-up
 
 GROWTH_MIB_MAX = 6.0
@@ -41,7 +42,8 @@ class Latencies:
 
 def settled(samples: Sequence[Sample], seconds: float) -> list[Sample]:
     """Those after warm-up."""
-    return [sample for sample in samples if sample.at_s >= seconds * WARM_SHARE]
+    warm_s = min(WARM_S, seconds * WARM_SHARE)
+    return [sample for sample in samples if sample.at_s >= warm_s]
 
 
 def thirds(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]]:
@@ -67,6 +69,13 @@ def memory_slope(samples: Sequence[Sample]) -> float:
     return slope([(sample.at_s, sample.rss_bytes / MIB) for sample in samples])
 
 
+def memory_growth(samples: Sequence[Sample]) -> float:
+    """MiB, over the time of the samples, by the fitted line."""
+    if not samples:
+        return 0.0
+    return memory_slope(samples) * (samples[-1].at_s - samples[0].at_s)
+
+
 def quantiles(durations_s: Sequence[float]) -> Latencies:
     """Of at least one duration."""
     ordered = sorted(durations_s)
@@ -87,7 +96,7 @@ def leaks(samples: Sequence[Sample], seconds: float) -> list[str]:
             found.append(f"{name}: {before:g} in the first third, {after:g} in the last")
     if seconds < MEMORY_S_MIN:
         return found
-    growth = memory_slope(calm) * (calm[-1].at_s - calm[0].at_s)
+    growth = memory_growth(calm)
     if growth > GROWTH_MIB_MAX:
         found.append(f"memory grew by {growth:.1f} MiB, as a line through all samples")
     before, after = (median(one.rss_bytes for one in part) / MIB for part in (first, last))
