@@ -123,6 +123,8 @@ class ClientConnection(ClientStream):
     def eof_received(self) -> bool:
         # What was asked before the client's half-close is still answered, as Redis mostly does;
         # but a wait must not go on for somebody who is probably gone: it might take an element.
+        if not (self._waiting or self._is_blocked):
+            self.drop_unread()  # half a command: its rest will not come
         waits = self.exclusive is not None and self.exclusive.is_blocked
         if not waits and (self.has_unread or self._owes):
             self.leave()

@@ -1,5 +1,6 @@
 """Logins, protocol versions, session state, TLS, Unix sockets: reference/redis.md, section 4."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -193,6 +194,35 @@ async def test_wait_covers_writes_of_shared_links(
         assert await wire.ask("WAIT", 1, 5000) == b":1\r\n"
         with replica.connect() as client:
             assert client.get("k") == b"%d" % number
+
+
+async def test_a_parked_link_that_answers_pings_is_closed_all_the_same(
+    make_redis: MakeRedis, make_route: MakeRoute
+) -> None:
+    """Each ping began its idle time anew: links of users long gone stayed for ever."""
+    routed = await make_route(make_redis().port, ping_s=0.1, link_idle_s=0.6)
+    wire = await routed.wire()
+    wire.send(command("MULTI") + command("EXEC"))
+    assert await wire.replies(2) == [b"+OK\r\n", b"*0\r\n"]
+    async with asyncio.timeout(5):
+        while routed.route.pool.total:
+            await asyncio.sleep(0.02)
+
+
+async def test_half_a_command_is_no_reason_to_stay(
+    make_redis: MakeRedis, make_route: MakeRoute
+) -> None:
+    """Its rest never comes once the client has closed its half: the connection stayed for ever."""
+    routed = await make_route(make_redis().port)
+    wire = await routed.wire()
+    (client,) = routed.route.clients.values()
+    for part in (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9\r\n", b"abc", b"def"):
+        before = len(client.buf) + client._chunk_bytes
+        wire.send(part)
+        while len(client.buf) + client._chunk_bytes == before:
+            await asyncio.sleep(0)
+    wire.writer.write_eof()
+    assert await wire.until_closed() == b""
 
 
 async def test_quit_reset_and_half_close(make_redis: MakeRedis, make_route: MakeRoute) -> None:
