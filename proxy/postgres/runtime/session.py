@@ -342,7 +342,7 @@ class Session(SendingSession):
             if entry.unit.say is None:
                 in_transaction = expected.status != IDLE
                 if in_transaction:
-                    self.lost = Lost.TOLD
+                    self.give_up_transaction(Lost.TOLD)
                 status = FAILED if in_transaction else IDLE
                 expected.status = status
                 said = loss.cancelled(self, entry.unit, status if entry.unit.complete else None)

@@ -247,9 +247,9 @@ class SessionBase:
         """True if what waits ran before, and a function that it called may have written."""
         return any(entry.unit.in_doubt for entry in self._queue)
 
-    def give_up_transaction(self) -> None:
-        """It cannot be begun again: what waits for it is told so."""
-        self.lost = Lost.UNTOLD
+    def give_up_transaction(self, lost: Lost = Lost.UNTOLD) -> None:
+        """It is not begun again: what waits for it meets a failed transaction."""
+        self.lost = lost
         self.expected.prologue = None
         for entry in self._queue:
             entry.judged = entry.judged and entry.unit.say is not None
