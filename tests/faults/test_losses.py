@@ -542,6 +542,19 @@ def test_copy_in_behind_its_end(make: Make, before: bytes) -> None:
     assert case.stored() in ([], [1])
 
 
+@BEHIND
+def test_copy_in_behind_its_failure(make: Make, before: bytes) -> None:
+    """CopyFail went out: whatever became of it, nothing is saved."""
+    case = make()
+    case.client.send(before + wire.query("copy losses from stdin"))
+    case.client.until(b"G")
+    case.cut(AT_ANSWER)
+    case.client.send(wire.copy_data(b"1\n") + wire.copy_fail("no more"))
+    assert wire.sqlstate(case.client.until_ready()) == "40001"
+    assert case.stored() == []
+    assert case.told("select 1") == ("", "I")
+
+
 def test_pipeline_without_fatal(make: Make) -> None:
     case = make()
     case.cut(AT_ANSWER)

@@ -80,6 +80,7 @@ class Unit:
     counted = False  # among those whose answers are read message by message
     copying = False  # CopyInResponse was seen: the client is sending rows
     copied = False  # ... and it has sent CopyDone or CopyFail
+    given_up = False  # ... and it was CopyFail: nothing of the unit is saved
     needs_sync = False  # its Sync was swallowed by a COPY; the next one counts
     replies = 0  # ... of which so many have reached the client
     delivered = False  # all of them had when the link died: only its Sync is to be answered
@@ -106,6 +107,7 @@ class Unit:
         """Forget how far the answer had come: the unit goes out again."""
         self.started = self.errored = self.answered = self.copying = self.needs_sync = False
         self.released = self.counted = self.copied = self.unsent = self.untouched = False
+        self.given_up = False
         self.next_parse = self.next_close = self.next_execute = 0
         self.parses_seen = self.sent_parses = self.sent_uses = 0
         self.injected = None
@@ -113,6 +115,16 @@ class Unit:
         self.rows = self.held_bytes = self.replies = 0
         self.held = None
         self.attempts += 1
+
+    def rows_end(self, end: bytes) -> None:
+        """`end`, CopyDone or CopyFail, goes out behind it.
+
+        What comes behind the first of them the server ignores, and so it does while it has not
+        come to the COPY.
+        """
+        if self.copying and not self.copied:
+            self.given_up = end.startswith(b"f")
+        self.copied = True
 
     def scripts(self) -> tuple[Script | None, ...]:
         """The scripts it executes, in order; None where the text was not analysed."""

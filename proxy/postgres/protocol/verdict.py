@@ -189,6 +189,8 @@ def _unsent(unit: Unit, kind: Class) -> Decision:
 
 def _copy_in(unit: Unit, kind: Class, loss: Loss) -> Decision:
     """COPY FROM STDIN, and its CopyDone went out: it may have committed."""
+    if kind is not Class.OTHER and unit.given_up:
+        return Decision(Action.ROLLED, IDLE, "when the client had given up the COPY")
     if kind is not Class.OTHER and loss.fatal and _fatal_counts(unit, loss):
         return Decision(Action.ROLLED, IDLE, "at the end of COPY")
     return Decision(Action.DOUBT, IDLE, _UNPROVEN)

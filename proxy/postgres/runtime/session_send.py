@@ -116,13 +116,15 @@ class SendingSession(SessionBase):
                 # Rows sent blindly behind a COPY that has not gone out yet.
                 last.parts.append(part)
                 last.unit.pieces = None
-                last.unit.copied = last.unit.copied or over
+                if over:
+                    last.unit.rows_end(part)
                 self._count_queued(len(part))
             return
         if inflight and self.link is not None:
             unit = inflight[-1]
             unit.pieces = None
-            unit.copied = unit.copied or over
+            if over:
+                unit.rows_end(part)
             self.link.write(part)
             unit.ends_at = self.link.given_bytes
 

@@ -287,6 +287,7 @@ def test_a_listening_session_cannot_trust_fatal_behind_a_batch() -> None:
         ("copying copied", "", "DOUBT-I"),
         ("copying copied", "fatal", "ROLLED-I"),
         ("copying copied unsent", "", "ROLLED-I"),
+        ("copying copied given_up", "", "ROLLED-I"),
         ("copied", "", "DOUBT-I"),  # rows sent blindly
         ("copying", "T", "ROLLED-E"),
         ("copying copied", "T", "ROLLED-E"),
