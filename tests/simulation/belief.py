@@ -14,7 +14,13 @@ from proxy.postgres.protocol.verdict import ATTEMPTS_MAX
 from tests.simulation.script import Item, Unit
 
 DOUBT, ROLLED, BROKEN, FAILED, CANCELLED = "08007", "40001", "08006", "25P02", "57014"
-OWN_ERRORS = {"duplicate": "23505", "syntax": "42601", "rollback to": "3B001"}
+OWN_ERRORS = {
+    "duplicate": "23505",
+    "syntax": "42601",
+    "rollback to": "3B001",
+    "copy fail": "57014",
+    "copy bad": "22P02",
+}
 CONTROL = frozenset(
     ("begin", "commit", "rollback", "commit chain", "rollback chain", "savepoint", "rollback to")
 )
@@ -107,8 +113,8 @@ class Belief:
         for kind, body in unit.got:
             if kind == "E":
                 return at, messages.error_fields(body)["C"]
-            if kind == "D":
-                rows.append(messages.data_row(body)[0] or b"")
+            if kind in "Dd":
+                rows.append(body if kind == "d" else messages.data_row(body)[0] or b"")
                 self._row(unit, at, rows)
             elif kind == "1":
                 self._parsed(unit, at)
@@ -117,7 +123,7 @@ class Belief:
                     raise Wrong(f"{unit.text}: more answers than statements")
                 self._ran(unit, unit.items[at], body[:-1].decode(), rows)
                 at, rows = at + 1, []
-            elif kind not in "2TnI":
+            elif kind not in "2tTnIGHc":
                 raise Wrong(f"{unit.text}: unexpected message {kind}")
         return at, None
 
@@ -139,10 +145,12 @@ class Belief:
         if item.rows is not None and rows != item.rows:
             raise Wrong(f"{unit.text}: {len(rows)} of {len(item.rows)} rows")
         match item.verb:
-            case "insert" | "note":
+            case "copy fail" | "copy bad":
+                raise Wrong(f"{unit.text}: went well")
+            case "insert" | "note" | "copy in":
                 self.functions = self.functions or item.verb == "note"
                 ids = self.open_ids if self.status == "T" else self._mine
-                ids.append(int(item.arg))
+                ids += item.ids
             case "show":
                 self._shown(unit, item, rows)
             case "set" | "set local":
@@ -236,7 +244,7 @@ class Belief:
         if not self._may(unit, rest, code, about):
             raise Wrong(f"{unit.text}: {code} in status {self.status} (faults: {about.faults})")
         doubt = code == DOUBT
-        ids = [int(item.arg) for item in rest if item.writes] + self._mine
+        ids = [number for item in rest for number in item.ids] + self._mine
         (self.books.unsure if doubt else self.books.denied).update(ids)
         self._mine = []
         if doubt:
@@ -271,13 +279,18 @@ class Belief:
             return about.cancelled
         if not about.faults:
             return False
+        if code == DOUBT and not unit.ended and self.status == "I":
+            return False  # it cannot have been saved: its end has not been sent
         alone = self.status == "I" and len(unit.items) == 1
         verb = unit.items[0].verb
         if about.losses >= ATTEMPTS_MAX and code in (ROLLED, BROKEN):
             return True  # it may have been sent as often as it may be
         if code == ROLLED:
             return (
-                not alone or verb in ("insert", "note", "duplicate", "execute") or verb in CONTROL
+                not alone
+                or unit.items[0].writes
+                or verb in ("duplicate", "execute")
+                or verb in CONTROL
             )
         if code == DOUBT:
             commits = any(item.verb in ENDS for item in unit.items)
@@ -287,7 +300,7 @@ class Belief:
             begun = bool(unit.got)  # its answer broke off
             return begun or not alone or unit.items[0].writes or verb in _DOUBTFUL
         if code == BROKEN:
-            return any(kind in "DTC12" for kind, _ in unit.got)
+            return any(kind in "DTC12tnHd" for kind, _ in unit.got)
         return False
 
     def _ends(self, unit: Unit, before: str, status: str, error: str | None) -> None:
@@ -313,8 +326,9 @@ class Belief:
     def abandon(self, owed: list[Unit]) -> None:
         """The session has ended; these had no answer."""
         commits = any(item.verb in ENDS for unit in owed for item in unit.items)
-        sent = [int(item.arg) for unit in owed for item in unit.items if item.writes]
-        self.books.unsure.update(sent)
+        for unit in owed:
+            ids = self.books.unsure if unit.ended else self.books.denied
+            ids.update(number for item in unit.items for number in item.ids)
         doubtful = commits or self.doubted
         (self.books.unsure if doubtful else self.books.denied).update(self.open_ids)
         self.open_ids = []

@@ -6,12 +6,12 @@ Owns: one connection at a time, the choice of what comes next. Must not know: th
 import asyncio
 import random
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from proxy.postgres.protocol import messages
 from tests.simulation.belief import ENDS, PINS, Belief, Circumstances, Wrong
-from tests.simulation.script import Author, Item, Unit
+from tests.simulation.choice import Choice
+from tests.simulation.script import Author, Step, Unit
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -27,8 +27,9 @@ class Client(asyncio.Protocol):
         self, world: "World", name: str, rng: random.Random, startup: dict[str, str]
     ) -> None:
         self.world, self.name, self.rng = world, name, rng
-        self.author = Author(rng, name, world.numbers)
         self.belief = Belief(world.books, startup)
+        author = Author(rng, name, world.numbers)
+        self.choice = Choice(rng, author, self.belief, world.scenario)
         self.startup = startup
         self.transport: Any = None
         self.owed: deque[Unit] = deque()
@@ -83,6 +84,7 @@ class Client(asyncio.Protocol):
             self.owed[0].got.append((kind, body))
         else:
             unit = self.owed.popleft()
+            unit.done = True
             commit = any(item.verb in ENDS for later in self.owed for item in later.items)
             cancelled = unit.number <= self._cancelled_to
             faults, losses = self.world.faults, self.world.out.seen["link_lost"]
@@ -111,7 +113,7 @@ class Client(asyncio.Protocol):
         while count and not self.over:
             await asyncio.sleep(self._pause_s())
             count -= 1
-            await self._act()
+            await self._ask(self.choice.next())
         await self._leave()
         self._judge_end()
         self.belief.abandon(list(self.owed))
@@ -140,20 +142,20 @@ class Client(asyncio.Protocol):
         self.left = True
         way = self.rng.randrange(6)
         if way == 0 and self.belief.status == "I":
-            self._send([self._idle_unit()])
+            self._send([self.choice.idle_unit()])
             self.transport.write_eof()
             await self._until(lambda: False)
             if self.owed and not (self.world.faults or self.world.stopping):
                 self.world.wrong(f"{self.name}: half-closed, and {self.owed[0].text} not answered")
         elif way == 1:
-            self._send([self._idle_unit()])
+            self._send([self.choice.idle_unit()])
             self.transport.abort()
         elif way == 2:
             self.transport.abort()
         elif (
             way in (3, 4) and self.key is not None
         ):  # its cancel may come when its link is another's
-            self._send([self._idle_unit()])
+            self._send([self.choice.idle_unit()])
             self._cancelled_to = self.world.numbers.next()
             end = self.world.connect(f"{self.name}'s cancel", _UntilClosed())
             end.write(messages.cancel_request(*self.key))
@@ -202,7 +204,38 @@ class Client(asyncio.Protocol):
         self._send(units)
         if self.rng.random() < 0.04:
             await self._cancel()
+        for unit in units:
+            await self._go_on(unit)
         await self._until(lambda: not self.owed)
+
+    async def _go_on(self, unit: Unit) -> None:
+        """The parts of a unit that wait for its answers."""
+        rng = self.rng
+        for step in unit.steps:
+            if step.count and step is not unit.steps[0] and rng.random() < 0.3:
+                await asyncio.sleep(rng.choice((0.001, 0.02, 0.3)))
+            await self._until(lambda s=step: unit.done or self._due(unit, s))  # type: ignore[misc]
+            if self.over or unit.done:
+                return
+            if unit.count("E"):
+                break
+            if rng.random() < 0.01:
+                self._vanish()
+                return
+            unit.ended = not unit.last and step is unit.steps[-1] and unit.may_last
+            self.transport.write(step.wire)
+        if unit.last and not unit.done and (unit.count("G") or not unit.last_if_copying):
+            unit.ended = not unit.count("E") and unit.may_last
+            self.transport.write(unit.last)
+
+    @staticmethod
+    def _due(unit: Unit, step: Step) -> bool:
+        return unit.count("E") > 0 or unit.count(step.kinds) >= step.count
+
+    def _vanish(self) -> None:
+        """In the middle of what it says."""
+        self.left = self.over = True
+        self.transport.abort()
 
     async def _cancel(self) -> None:
         """A CancelRequest on a connection of its own, as libpq sends it."""
@@ -215,124 +248,6 @@ class Client(asyncio.Protocol):
         end.write(messages.cancel_request(*self.key))
         await waiter.closed.wait()
         self._cancelled_to = self.world.numbers.next()
-
-    # -- what to do
-
-    def _idle_unit(self) -> Unit:
-        author = self.author
-        if self.belief.status == "E":
-            return author.unit([author.plain("rollback")])
-        return author.unit([self.rng.choice((author.insert, author.echo))()])
-
-    async def _act(self) -> None:
-        rng, author, status = self.rng, self.author, self.belief.status
-        if status == "E":
-            verb = rng.choice(("rollback", "rollback", "commit", "echo"))
-            item = author.echo() if verb == "echo" else author.plain(verb)
-            await self._ask([author.unit([item])])
-        elif rng.random() < 0.12:
-            await self._ask(self._pipeline())
-        elif status == "T":
-            await self._ask([author.unit([self._in_transaction()])])
-        elif rng.random() < 0.25:
-            await self._ask([author.unit([author.plain("begin")])])
-        elif rng.random() < 0.1:
-            items = [self._anything() for _ in range(rng.randrange(2, 4))]
-            await self._ask([author.unit(items)])
-        elif rng.random() < 0.05:
-            await self._ask([self._whole_transaction()])
-        else:
-            await self._ask([author.unit([self._at_rest()])])
-
-    def _whole_transaction(self) -> Unit:
-        author = self.author
-        middle = [author.insert() for _ in range(self.rng.randrange(1, 3))]
-        items = [author.plain("begin"), *middle, author.plain("commit")]
-        return author.unit(items, query=True)
-
-    def _pipeline(self) -> list[Unit]:
-        """Several units at once; what happens to one is not known when the next is sent."""
-        rng, author = self.rng, self.author
-        kinds: list[Item] = []
-        if self.belief.status == "I" and rng.random() < 0.5:
-            kinds = [
-                author.plain("begin"),
-                author.insert(),
-                author.insert(),
-                author.plain("commit"),
-            ]
-        elif self.belief.status == "T":
-            kinds = [author.insert(), author.plain("commit"), author.echo()]
-        else:
-            kinds = [self._anything() for _ in range(rng.randrange(2, 6))]
-        return [author.unit([item]) for item in kinds]
-
-    def _anything(self) -> Item:
-        author = self.author
-        makers = (author.echo, author.insert, author.insert, author.series)
-        return self.rng.choice(makers)()
-
-    def _in_transaction(self) -> Item:
-        rng, author = self.rng, self.author
-        draw = rng.random()
-        if draw < 0.3:
-            return author.plain(rng.choice(("commit", "commit", "rollback")))
-        if draw < 0.36:
-            return author.plain(rng.choice(("commit chain", "rollback chain")))
-        if draw < 0.42 and self.belief._point is None:
-            return author.plain("savepoint")
-        if draw < 0.46 and self.belief._point is not None:
-            return author.plain("rollback to")
-        if draw < 0.54:
-            return author.set(local=rng.random() < 0.4)
-        if draw < 0.58:
-            return author.plain(rng.choice(("duplicate", "syntax")))
-        if draw < 0.63:
-            return author.show(self.belief.settings_known())
-        return self._anything()
-
-    def _at_rest(self) -> Item:
-        rng, author, belief = self.rng, self.author, self.belief
-        draw = rng.random()
-        if draw < 0.14:
-            return author.set()
-        if draw < 0.28:
-            return author.show(belief.settings_known())
-        if draw < 0.52:
-            return self._statement(rng)
-        if draw < 0.57:
-            return author.plain(rng.choice(("duplicate", "syntax", "sleep")))
-        if draw < 0.60:
-            return author.note()
-        if draw < 0.62:
-            return author.plain(rng.choice(("reset all", "discard all", "deallocate all")))
-        if draw < 0.66 and author.special:
-            return author.plain(rng.choice(PINS))
-        return self._anything()
-
-    def _statement(self, rng: random.Random) -> Item:
-        """Prepared statements, of the protocol and of SQL."""
-        author, belief = self.author, self.belief
-        echo = author.echo()
-        if author.taste == "extended" or (author.taste == "both" and rng.random() < 0.5):
-            if belief.named and rng.random() < 0.6:
-                item = rng.choice(list(belief.named.values()))
-                again = replace(item, parse=False)
-                if item.bind is not None:
-                    again.bind, again.rows = echo.arg.encode(), echo.rows
-                return again
-            echo.name = f"s{author.numbers.next()}"
-            if rng.random() < 0.5:
-                echo.sql, echo.bind = "SELECT $1::text", echo.arg.encode()
-            return echo
-        if belief.sql_prepared and rng.random() < 0.6:
-            name = rng.choice(list(belief.sql_prepared))
-            if rng.random() < 0.2:
-                return Item("deallocate", f"DEALLOCATE {name}", name)
-            mark = belief.sql_prepared[name]
-            return Item("execute", f"EXECUTE {name}", name, rows=[mark.encode()])
-        name = f"p{author.numbers.next()}"
-        return Item("prepare", f"PREPARE {name} AS {echo.sql}", name, echo.arg)
 
 
 class _UntilClosed(asyncio.Protocol):

@@ -45,6 +45,7 @@ class Result:
     tag: str
     columns: tuple[str, ...] = ()
     rows: list[Row] = field(default_factory=list)
+    copied: bool = False  # the rows go out as COPY's
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ _FORMS: tuple[tuple[str, str, str], ...] = (  # pattern, verb, letter
     (r"SELECT id FROM ledger WHERE id = '?(\d+)'?", "look", "r"),
     (r"SELECT '([^']*)'(?:::text)?", "echo", "r"),
     (r"SELECT n FROM series WHERE run = '([^']*)' LIMIT (\d+)", "series", "r"),
+    (r"COPY \(SELECT n FROM series WHERE run = '([^']*)' LIMIT (\d+)\) TO STDOUT", "copy out", "r"),
+    (r"COPY ledger FROM STDIN", "copy in", "w"),
     (r"SELECT pg_sleep\((\d+)\)", "sleep", "r"),
     (r"BEGIN|START TRANSACTION|BEGIN ISOLATION LEVEL SERIALIZABLE", "BEGIN", "B"),
     (r"BEGIN READ ONLY", "begin read only", "B"),
@@ -225,6 +228,19 @@ class Engine(Backend):
             self.read_only = False
         return self._result(resolved, text)
 
+    def copy_begins(self) -> None:
+        """COPY FROM STDIN is to run. Raises SqlError."""
+        if self.status == "E":
+            raise SqlError("25P02", "current transaction is aborted")
+        if self.read_only:
+            raise SqlError("25006", "cannot execute COPY FROM in a read-only transaction")
+        self.implicit = self.status == "I"
+
+    def copied(self, ids: list[int]) -> Result:
+        """It has got these rows."""
+        self.pending += [(number, 0) for number in ids]
+        return Result(f"COPY {len(ids)}")
+
     def check(self, statement: Statement) -> None:
         """What Parse finds out. Raises SqlError."""
         if statement.verb == "syntax":
@@ -269,10 +285,12 @@ class Engine(Backend):
                 found = sought in self.saved or sought in self.pending
                 rows: list[Row] = [(args[0].encode(),)] if found else []
                 return Result(f"SELECT {len(rows)}", ("id",), rows)
-            case "series":
+            case "series" | "copy out":
                 run, count = args[0].encode(), int(args[1])
                 rows = [(b"%s:%d" % (run, n) + SERIES_PAD,) for n in range(count)]
-                return Result(f"SELECT {count}", ("n",), rows)
+                copied = statement.verb == "copy out"
+                tag = "COPY" if copied else "SELECT"
+                return Result(f"{tag} {count}", () if copied else ("n",), rows, copied)
             case "show":
                 return self._show(args[0])
             case "identity":

@@ -80,5 +80,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     async def sock_connect(self, sock: Any, address: Any) -> None:
         await self.network.sock_connect(sock, address)
 
+    async def sock_sendall(self, sock: Any, data: Any) -> None:
+        await self.network.sock_sendall(sock, data)
+
+    async def sock_recv(self, sock: Any, n: int) -> bytes:
+        got: bytes = await self.network.sock_recv(sock, n)
+        return got
+
     async def create_connection(self, protocol_factory: Any, *_: Any, **kw: Any) -> Any:
         return self.network.adopt(kw["sock"], protocol_factory)

@@ -9,11 +9,13 @@ from unittest import mock
 from proxy.postgres.protocol import restore, verdict
 from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import Restoration
+from proxy.postgres.protocol.units import Unit
 from proxy.postgres.protocol.verdict import Action
 from proxy.postgres.runtime import attach, loss, pool, session, session_send
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.pool_context import Hold
 from proxy.postgres.runtime.session_base import SessionBase
+from tests.simulation.scenario import only
 
 Patches = tuple[tuple[Any, str, Any], ...]
 
@@ -109,6 +111,17 @@ def _forget_queue() -> Patches:
     return ((session_send.SendingSession, "put_first", put_first),)
 
 
+def _never_copied() -> Patches:
+    def rows_end(self: Any, end: bytes) -> None:
+        """CopyDone is not noticed."""
+
+    return ((Unit, "rows_end", rows_end),)
+
+
+def _never_closed() -> Patches:
+    return ((session_send.SendingSession, "_close_answered", lambda *_: None),)
+
+
 MUTANTS: dict[str, Callable[[], Patches]] = {
     "a doubtful write is sent again": lambda: _judged(_resend_doubtful),
     "a doubtful write is denied": lambda: _judged(_deny_doubtful),
@@ -122,6 +135,12 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "a late cancel meets the next session": _late_cancels,
     "links of other start-up settings are taken": _any_startup,
     "what the verdict decided is dropped": _forget_queue,
+    "a COPY counts as unsent behind its CopyDone": _never_copied,
+    "a batch refused at its Flush gets no ReadyForQuery": _never_closed,
+}
+SCENARIOS = {  # where the mistake shows; PLAIN for the others
+    "a COPY counts as unsent behind its CopyDone": only("copy"),
+    "a batch refused at its Flush gets no ReadyForQuery": only("flush"),
 }
 
 

@@ -95,6 +95,9 @@ class Endpoint(asyncio.Transport):
         self._eof_in = self._eof_told = False
         self._paused = self._full = False
         self._losing = False
+        self._read: asyncio.Future[None] | None = (
+            None  # of whoever reads before there is a protocol
+        )
 
     # -- asyncio.Transport
 
@@ -221,7 +224,14 @@ class Endpoint(asyncio.Transport):
             self._eof_in = True
             self._deliver()
 
+    async def readable(self) -> None:
+        """Returns when there are bytes to read, or there will be none."""
+        while not (self._inbox or self._eof_in or self.dead):
+            self._read = self.network.loop.create_future()
+            await self._read
+
     def _deliver(self) -> None:
+        self._tell_reader()
         if self._paused or self._closing or self.lost or self.protocol is None or self._losing:
             return
         if self._inbox:
@@ -240,6 +250,10 @@ class Endpoint(asyncio.Transport):
             if not self.protocol.eof_received():
                 self.close()
 
+    def _tell_reader(self) -> None:
+        if self._read is not None and not self._read.done():
+            self._read.set_result(None)
+
     # -- ends
 
     def _later_reset(self) -> None:
@@ -250,6 +264,7 @@ class Endpoint(asyncio.Transport):
         """The other side, or somebody between, has sent RST."""
         if not self.dead:
             self.dead = True
+            self._tell_reader()
             self._lose(error or ConnectionResetError(errno.ECONNRESET, "reset"))
 
     def _lose(self, error: Exception | None) -> None:
@@ -336,6 +351,19 @@ class Network:
         if plan is not None:
             (near if plan.up else far).plan = plan
         self._made(far, self.accept())
+
+    async def sock_sendall(self, sock: FakeSocket, data: bytes) -> None:
+        """Bytes on a connection that no protocol has yet."""
+        assert sock.endpoint is not None
+        sock.endpoint.write(data)
+
+    async def sock_recv(self, sock: FakeSocket, size: int) -> bytes:
+        """The next bytes of one, b"" at its end. Raises ConnectionResetError."""
+        assert sock.endpoint is not None
+        await sock.endpoint.readable()
+        if sock.endpoint.dead:
+            raise ConnectionResetError(errno.ECONNRESET, "reset")
+        return sock.endpoint.read_rest(size)
 
     def adopt(self, sock: FakeSocket, factory: Callable[[], Any]) -> tuple[Any, Any]:
         """loop.create_connection on a connected socket."""

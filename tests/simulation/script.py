@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from proxy.postgres.protocol import messages
 
+WRITES = ("insert", "note", "copy in", "copy fail", "copy bad")
 SETTINGS = ("application_name", "TimeZone", "extra_float_digits", "search_path", "app.tenant")
 
 
@@ -26,12 +27,30 @@ class Item:
 
     @property
     def writes(self) -> bool:
-        return self.verb in ("insert", "note")
+        return self.verb in WRITES
+
+    @property
+    def ids(self) -> list[int]:
+        """What it writes."""
+        return [int(number) for number in self.arg.split(",") if number] if self.writes else []
+
+
+@dataclass
+class Step:
+    """A part of a unit that is sent when so many messages of these kinds have come."""
+
+    wire: bytes
+    kinds: str
+    count: int
 
 
 @dataclass
 class Unit:
-    """What is answered by one ReadyForQuery."""
+    """What is answered by one ReadyForQuery.
+
+    `wire` is sent at once, `steps` as the answers come, `last` behind them, also if they end in an
+    error; `last_if_copying`: only if CopyInResponse has come.
+    """
 
     number: int
     query: bool
@@ -39,6 +58,20 @@ class Unit:
     wire: bytes = b""
     sent_s: float = 0.0
     got: list[tuple[str, bytes]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    last: bytes = b""
+    last_if_copying: bool = False
+    ended: bool = True  # its last byte has been sent, and it is not one that undoes all
+    done: bool = False  # its answer is whole
+
+    @property
+    def may_last(self) -> bool:
+        """False if what it writes is not for good even where it has been sent whole."""
+        return self.items[0].verb != "copy fail"
+
+    def count(self, kinds: str) -> int:
+        """How many messages of these kinds have come."""
+        return sum(kind in kinds for kind, _ in self.got)
 
     @property
     def text(self) -> str:
@@ -94,6 +127,71 @@ class Author:
         """A statement without anything of its own."""
         return Item(verb, _PLAIN[verb])
 
+    # -- units in parts
+
+    def copy_in(self) -> Unit:
+        """COPY FROM STDIN: its rows are sent when the server wants them, or blindly."""
+        rng = self.rng
+        count = rng.choice((0, 1, 3, 30))
+        ids = [str(self.numbers.next()) for _ in range(count)]
+        verb = rng.choice(("copy in", "copy in", "copy in", "copy fail", "copy bad"))
+        unit = self._copying(Item(verb, "COPY ledger FROM STDIN", ",".join(ids)))
+        text = "".join(f"{one}\n" for one in ids).encode()
+        if verb == "copy bad":
+            text += b"bad\n"
+        end = messages.copy_fail("no more") if verb == "copy fail" else messages.copy_done()
+        rows = [messages.copy_data(part) for part in self._cut(text)]
+        if rng.random() < 0.25 and (unit.query or unit.steps):  # blindly
+            unit.wire = unit.wire.removesuffix(messages.flush()) + b"".join(rows) + end + unit.last
+            unit.steps, unit.last = [], b""
+            return unit
+        unit.steps = [Step(part, "G", 1) for part in (*rows, end)]
+        unit.ended = False
+        return unit
+
+    def _copying(self, item: Item) -> Unit:
+        """The unit of a COPY, in one of its three forms; `steps`: it waits at a Flush."""
+        unit = self.unit([item])
+        if not unit.query:
+            unit.last = messages.sync()
+            unit.last_if_copying = self.rng.random() < 0.5  # the Sync behind Execute is one more
+            if not unit.last_if_copying:
+                unit.wire = unit.wire.removesuffix(messages.sync()) + messages.flush()
+                unit.steps = [Step(b"", "G", 1)]
+        return unit
+
+    def _cut(self, text: bytes) -> list[bytes]:
+        """Rows in pieces, not always whole ones."""
+        pieces = []
+        while text:
+            size = self.rng.randrange(1, 40)
+            pieces.append(text[:size])
+            text = text[size:]
+        return pieces
+
+    def copy_out(self) -> Unit:
+        series = self.series()
+        assert series.rows is not None
+        rows = [row + b"\n" for row in series.rows]
+        return self.unit([Item("copy out", f"COPY ({series.sql}) TO STDOUT", "", rows=rows)])
+
+    def flushed(self, items: list[Item]) -> Unit:
+        """A batch whose client reads what it has prepared, and each answer, before it goes on."""
+        unit = Unit(self.numbers.next(), False, items, ended=False)
+        described = self.rng.random() < 0.5
+        parts = []
+        for number, item in enumerate(items, 1):
+            message = self._extended(item)
+            if described and not item.name:
+                parse, rest = _after_first(message)
+                about = parse + messages.describe(b"S", "") + messages.flush()
+                parts += [Step(about, "C", number - 1), Step(rest, "t", number)]
+            else:
+                parts.append(Step(message, "C", number - 1))
+            parts[-1].wire += messages.flush()
+        unit.wire, unit.steps, unit.last = parts[0].wire, parts[1:], messages.sync()
+        return unit
+
     # -- units
 
     def unit(self, items: list[Item], query: bool | None = None) -> Unit:
@@ -124,6 +222,12 @@ class Author:
         if self.rng.random() < 0.7:
             out += messages.describe(b"P", "")
         return out + messages.execute("")
+
+
+def _after_first(wire: bytes) -> tuple[bytes, bytes]:
+    """The first message, and the rest."""
+    size = 1 + int.from_bytes(wire[1:5], "big")
+    return wire[:size], wire[size:]
 
 
 class Numbers:

@@ -12,23 +12,12 @@ import random
 from typing import Any
 
 from proxy.postgres.protocol import messages
+from tests.simulation.copying import Gone, Ordered, copy_in_response, copy_out, rows_in
 from tests.simulation.engine import OWN, Engine, Result, SqlError, Statement, read, split
 from tests.simulation.network import Network
 
 VERSION = "15.4"
 SYSTEM = b"7300000000000000001"
-
-
-class Ordered(Exception):
-    """Somebody ends the backend: FATAL with this SQLSTATE."""
-
-    def __init__(self, sqlstate: str, message: str) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
-
-
-class Gone(Exception):
-    """The client has gone."""
 
 
 class Server:
@@ -262,8 +251,12 @@ class ServerConnection(asyncio.Protocol):
 
     async def _say_rows(self, result: Result, described: bool) -> None:
         """All of a result but its CommandComplete, which comes behind the commit."""
-        out = [] if described or not result.columns else [messages.row_description(result.columns)]
-        out += [messages.row(row) for row in result.rows]
+        if result.copied:
+            out = copy_out(result.rows)
+        else:
+            shown = result.columns and not described
+            out = [messages.row_description(result.columns)] if shown else []
+            out += [messages.row(row) for row in result.rows]
         if len(result.rows) > 1 and self.server.rng.random() < 0.4:
             self._write(b"".join(out[:-1]))
             await self._work(0.06)  # longer than the proxy holds back
@@ -281,8 +274,8 @@ class ServerConnection(asyncio.Protocol):
                 raise Gone
             case "S":
                 await self._sync()
-            case "H":
-                pass
+            case "H" | "d" | "c" | "f":
+                pass  # a COPY has failed that its client has gone on with
             case letter:
                 try:
                     await self._extended(letter, body)
@@ -347,13 +340,21 @@ class ServerConnection(asyncio.Protocol):
         statement = read(part)
         engine.check(statement)
         await self._execute_time(statement)
-        result = engine.run_one(statement, count > 1, text)
+        result = await self._run_one(statement, count > 1, text)
         await self._say_rows(result, described=False)
         if index == count - 1 and engine.status == "I":
             engine.save()  # before the last CommandComplete
         if statement.letter in "wfCc" or statement.verb == "execute":
             await self._commit_safely()
         self._write(messages.command_complete(result.tag))
+
+    async def _run_one(self, statement: Statement, crowded: bool, text: str) -> Result:
+        assert self.engine is not None
+        if statement.verb != "copy in":
+            return self.engine.run_one(statement, crowded, text)
+        self.engine.copy_begins()
+        self._write(copy_in_response())
+        return self.engine.copied(await rows_in(self._next))
 
     async def _execute_time(self, statement: Statement) -> None:
         if statement.verb == "sleep":
@@ -413,7 +414,7 @@ class ServerConnection(asyncio.Protocol):
         sql, params = self._portals[portal]
         statement = _bound(sql, params)
         await self._execute_time(statement)
-        result = engine.run_one(statement, False, sql)
+        result = await self._run_one(statement, False, sql)
         await self._say_rows(result, described=True)
         if statement.letter in "Cc":
             await self._commit_safely()

@@ -34,6 +34,7 @@ from tests.simulation.belief import Books
 from tests.simulation.client import LIVES_MAX, Client
 from tests.simulation.loop import START_S, Deadlock, Livelock, VirtualLoop
 from tests.simulation.network import Endpoint, Network, Plan, installed
+from tests.simulation.scenario import Scenario, drawn
 from tests.simulation.script import Numbers
 from tests.simulation.server import Server
 
@@ -62,8 +63,8 @@ class Outcome:
 class World:
     """All there is in one run."""
 
-    def __init__(self, seed: int, loop: VirtualLoop) -> None:
-        self.loop = loop
+    def __init__(self, seed: int, loop: VirtualLoop, scenario: Scenario) -> None:
+        self.loop, self.scenario = loop, scenario
         self.out = Outcome(seed)
         self.numbers = Numbers()
         self.books = Books()
@@ -343,11 +344,14 @@ def determined(seed: int) -> Iterator[None]:
         yield
 
 
-def run(seed: int) -> Outcome:
-    """One run from its seed. Never raises: what went wrong is in `problems`."""
+def run(seed: int, scenario: Scenario | None = None) -> Outcome:
+    """One run from its seed, of another scenario than its own if one is given.
+
+    Never raises: what went wrong is in `problems`.
+    """
     loop = VirtualLoop()
     asyncio.set_event_loop(loop)
-    world = World(seed, loop)
+    world = World(seed, loop, scenario or drawn(seed))
     loop.network = world.network
     try:
         with determined(seed), installed(world.network):
