@@ -5,11 +5,12 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from psycopg.pq import ExecStatus
 
 from proxy.demo.ledger import Balance, balance
 from proxy.demo.servers import PostgresServer
@@ -92,6 +93,40 @@ class Client:
             self.open()
 
 
+def pipelined(
+    session: Connection, batches: Sequence[Sequence[bytes]], think: Callable[[], None]
+) -> list[psycopg.Error | None]:
+    """Runs the batches in one pipeline, each with a Sync; the first error of each, if it had one.
+
+    By libpq's own calls: psycopg's `pipeline()` loses count at an error in answer to a Sync. When
+    the connection is lost all batches that were not synced have an error without SQLSTATE.
+    """
+    link = session.pgconn
+    errors: list[psycopg.Error | None] = []
+    first: psycopg.Error | None = None
+    link.enter_pipeline_mode()
+    for batch in batches:
+        for statement in batch:
+            link.send_query_params(statement, None)
+            link.flush()
+        think()
+        link.pipeline_sync()
+    while len(errors) < len(batches):
+        if session.closed:
+            lost = psycopg.OperationalError("the connection is lost")
+            return errors + [first or lost] + [lost] * (len(batches) - len(errors) - 1)
+        result = link.get_result()
+        if result is None:
+            continue
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            errors.append(first)
+            first = None
+        elif result.status == ExecStatus.FATAL_ERROR and first is None and not session.closed:
+            first = psycopg.errors.error_from_result(result)
+    link.exit_pipeline_mode()
+    return errors
+
+
 @dataclass(frozen=True)
 class Work:
     """What the writers share: the ids, and in which ways they send them."""
@@ -103,7 +138,6 @@ class Writer:
     """Unique ids and increments, in every way a client can send them."""
 
     WAYS = ("simple", "extended", "transaction", "prepared", "pipeline", "increment", "copy")
-    # No pipeline of several batches: psycopg loses count at an error in answer to a Sync.
 
     def __init__(self, client: Client, crew: Crew, work: Work, number: int) -> None:
         self._client, self._crew, self._ids = client, crew, work.ids
@@ -162,10 +196,17 @@ class Writer:
             session.execute("update hits set n = n + 1 where name = %s", (self._name,))
 
     def _pipeline(self, session: Connection, number: int) -> None:
-        with self._crew.postgres.doing(Phase.IN_PIPELINE), session.pipeline():
-            session.execute("select 1")
-            session.execute("insert into ledger values (%s)", (number,))
-            self._think()
+        writes = b"select 1", b"insert into ledger values (%d)" % number
+        with self._crew.postgres.doing(Phase.IN_PIPELINE):
+            wrote, read = pipelined(session, [writes, (b"select 2",)], self._think)
+        if wrote is not None:
+            raise wrote
+        if read is not None:
+            code = self._client.code(read)
+            if code not in NAMED:
+                raise read
+            self._crew.books.refused(code)
+            self._client.again()
 
     def _transaction(self, session: Connection, number: int) -> None:
         with self._crew.postgres.doing(Phase.IN_TRANSACTION), session.transaction():
