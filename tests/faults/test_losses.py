@@ -4,6 +4,7 @@ Each test breaks the link of one session at a chosen place and looks at what the
 what is stored, and at the session afterwards.
 """
 
+import asyncio
 import re
 import threading
 import time
@@ -35,6 +36,14 @@ create or replace function losses_write(n int) returns int language sql volatile
 create or replace function losses_set() returns text language sql volatile as
     $$ select set_config('work_mem', '7MB', false) $$;
 do $$ begin create role losses_role; exception when duplicate_object then null; end $$;
+"""
+
+LATE = """
+drop table if exists losses_late; create table losses_late (id int);
+create or replace function losses_sleep() returns trigger language plpgsql as
+    $$ begin perform pg_sleep(1); return null; end $$;
+create constraint trigger late after insert on losses_late deferrable initially deferred
+    for each row execute function losses_sleep();
 """
 
 Make = Callable[..., "Case"]
@@ -553,6 +562,38 @@ def test_copy_in_behind_its_failure(make: Make, before: bytes) -> None:
     assert wire.sqlstate(case.client.until_ready()) == "40001"
     assert case.stored() == []
     assert case.told("select 1") == ("", "I")
+
+
+def test_copy_in_whose_rows_came_while_the_link_was_away(make: Make) -> None:
+    """Its CopyDone waited in the queue, before its Sync, and went out: it may have committed."""
+    case = make()
+    case.server.sql(LATE)
+    case.bench.call(lambda cutter: cutter.refuse())
+    case.cut()
+    case.client.send(wire.run("copy losses_late from stdin") + FLUSH)
+    case.bench.call(lambda _: queued(case.bench, 1))
+    before = case.bench.call(lambda _: queued(case.bench, 1))
+    case.client.send(wire.copy_data(b"1\n") + COPY_DONE)
+    case.bench.call(lambda _: queued(case.bench, before + 1))
+    case.client.send(SYNC)
+    case.bench.call(lambda cutter: cutter.accept())
+    question = "select pid from pg_stat_activity where wait_event = 'PgSleep'"
+    until_s = time.monotonic() + 5
+    while not case.server.sql(question):
+        assert time.monotonic() < until_s, "it never came to its commit"
+    case.bench.arm(NOW)
+    assert wire.sqlstate(case.client.until_ready()) == "08007"
+    while case.server.sql(question):
+        time.sleep(0.002)
+    assert case.server.sql("select id from losses_late") == [(1,)]
+
+
+async def queued(bench: CutBench, least: int) -> int:
+    """The bytes that wait in the one session, once they are so many at least."""
+    (session,) = bench.route.sessions
+    while session._queued_bytes < least:
+        await asyncio.sleep(0.001)
+    return session._queued_bytes
 
 
 def test_pipeline_without_fatal(make: Make) -> None:

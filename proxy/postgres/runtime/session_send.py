@@ -108,6 +108,8 @@ class SendingSession(SessionBase):
         inflight = self.expected.inflight
         if self._queue and not self._queue[-1].unit.complete:
             self._queue[-1].parts.append(part)
+            if over:
+                self._queue[-1].unit.rows_end(part)
             self._count_queued(len(part))
             return
         if self._queue and not inflight:
