@@ -1,8 +1,10 @@
 """The PostgreSQL side of a campaign: writers, readers and idle sessions, each with its oracle."""
 
+import contextlib
 import hashlib
 import itertools
 import random
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from proxy.demo.ledger import Balance, balance
 from proxy.demo.servers import PostgresServer
@@ -25,6 +28,7 @@ READERS = 4
 NOTHING_SAVED = frozenset(("40001", "25P02", "08006"))
 NAMED = NOTHING_SAVED | {"08007", PROXY_GONE}
 PAUSE_S = 0.006
+FLUSH_S = 0.1  # until what the socket did not take is tried again
 THINK_S = (0.0, 0.012)  # of an application within a transaction, a COPY, a pipeline
 
 Connection = psycopg.Connection[Any]
@@ -93,6 +97,15 @@ class Client:
             self.open()
 
 
+def _next_result(link: PGconn) -> PGresult | None:
+    """PQgetResult, once it need not wait: it would keep all other threads waiting, too."""
+    with contextlib.suppress(psycopg.OperationalError):  # then the result says it
+        while link.flush() or link.is_busy():
+            select.select([link.socket], [], [], FLUSH_S)
+            link.consume_input()
+    return link.get_result()
+
+
 def pipelined(
     session: Connection, batches: Sequence[Sequence[bytes]], think: Callable[[], None]
 ) -> list[psycopg.Error | None]:
@@ -115,7 +128,7 @@ def pipelined(
         if session.closed:
             lost = psycopg.OperationalError("the connection is lost")
             return errors + [first or lost] + [lost] * (len(batches) - len(errors) - 1)
-        result = link.get_result()
+        result = _next_result(link)
         if result is None:
             continue
         if result.status == ExecStatus.PIPELINE_SYNC:
