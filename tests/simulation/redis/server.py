@@ -299,6 +299,7 @@ class Server:
         self.connections: dict[int, Connection] = {}
         self.loading = self.read_only = self.full = self.is_frozen = False
         self.swaps = 0
+        self.replicas: list[Server] = []
 
     def accept(self) -> Connection:
         return Connection(self)
@@ -312,8 +313,13 @@ class Server:
         self.data.untrack(conn)
 
     def publish(self, channel: bytes, text: bytes) -> int:
-        """A message for whoever has subscribed."""
+        """A message for whoever has subscribed; replicas get it too, uncounted."""
         self.data.record.published.append((self.loop.time(), channel, text))
+        for replica in self.replicas:
+            replica._tell(channel, text)
+        return self._tell(channel, text)
+
+    def _tell(self, channel: bytes, text: bytes) -> int:
         count = 0
         for conn in list(self.connections.values()):
             if channel in conn.channels:

@@ -52,6 +52,7 @@ class World:
         data_rng = random.Random(f"{seed} server")
         self.data = Keyspace(self.record, loop.time, data_rng)
         self.servers = 0
+        self.demoted: list[Server] = []  # replicas of whichever server is the primary
         self.server = self._new_server(self.data)
         self.books = Books(self, self.record)
         self.losses = self.faults = 0
@@ -72,6 +73,7 @@ class World:
     def _new_server(self, data: Keyspace) -> Server:
         self.servers += 1
         server = Server(self.network, data, self.rng, self.servers)
+        server.replicas = self.demoted
         self.network.accept = server.accept
         return server
 
@@ -219,6 +221,8 @@ class World:
         elif kind == "demote":
             self.has_demoted = server.read_only = True
             await asyncio.sleep(rng.choice((0.0, 0.2)))
+            server.replicas = []
+            self.demoted.append(server)
             self.server = self._new_server(self.data)
             if rng.random() < 0.3:
                 await self._load(server, resync=True)
