@@ -17,7 +17,7 @@ from proxy.core.errors import PeerProtocolError
 from proxy.redis.protocol import say
 from proxy.redis.protocol.commands import CommandTable
 from proxy.redis.protocol.session_state import SessionState
-from proxy.redis.protocol.values import ErrorReply, decode
+from proxy.redis.protocol.values import ErrorReply, decode, encode_command
 from proxy.redis.protocol.verdict import Action, Circumstances, Kind, Phase, verdict
 
 Effect = Callable[[SessionState], None]
@@ -52,6 +52,13 @@ class Expected:
     attempts: int = 1
     canned: bytes | None = None
     release: Callable[[], None] | None = None  # called once: answered, or given up
+    channels: list[bytes] | None = None  # those that a (UN)SUBSCRIBE names
+
+    def only_unconfirmed(self) -> None:
+        """Names no channel any more that has been confirmed: each is confirmed once."""
+        if self.channels and 0 < self.frames < len(self.channels):
+            self.channels = self.channels[-self.frames :]
+            self.request = encode_command(self.name, *self.channels)
 
     def let_go(self) -> None:
         """Calls `release`, once."""
@@ -113,8 +120,10 @@ class ExclusiveState:
                 self.opaque = True  # confirmations inside an EXEC reply: nobody can count these
         elif name in SUBSCRIBING:
             entry.sort, entry.frames = Sort.SUBSCRIPTION, max(1, len(args) - 1)
+            entry.channels = args[1:]
         elif name in UNSUBSCRIBING:
             entry.sort, entry.frames = Sort.SUBSCRIPTION, len(args) - 1 or -1
+            entry.channels = args[1:]
         elif name in (b"WAIT", b"WAITAOF"):
             entry.sort = Sort.WAIT
         elif blocking:
@@ -255,9 +264,11 @@ class ExclusiveState:
 
     def _decide(self, entry: Expected, phase: Phase, context: "_Context") -> None:
         """Sets `canned`, or leaves it None: send again."""
-        if entry.canned is not None or entry.sort in (Sort.SUBSCRIPTION, Sort.OWN):
+        if entry.canned is not None or entry.sort is Sort.OWN:
             return
-        if entry.sort is Sort.MULTI:
+        if entry.sort is Sort.SUBSCRIPTION:
+            entry.only_unconfirmed()
+        elif entry.sort is Sort.MULTI:
             entry.canned = say.OK
         elif entry.sort is Sort.QUEUED:
             # Queued behind it comes its EXEC, whose reply tells the rest, or nothing any more.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from proxy.demo.cutter import Cut, Cutter, Target
+from proxy.demo.cutter import Cut, Cutter, Direction, Target
 from proxy.demo.servers import RedisServer
 from tests.integration.redis.conftest import MakeRoute, Routed
 from tests.integration.redis.wire import AsyncWire, Closed
@@ -302,6 +302,50 @@ async def test_subscriptions_go_over_to_another_link(broken: Broken, resp: int) 
     assert messages[1] == sign + b"4\r\n$8\r\npmessage\r\n$2\r\np*\r\n$2\r\npx\r\n$1\r\n2\r\n"
     assert messages[2] == sign + b"3\r\n$8\r\nsmessage\r\n$1\r\ns\r\n$1\r\n3\r\n"
     assert broken.routed.counters.resubscribed == 1
+    await wire.close()
+
+
+# What is sent, what confirms it (one by one, subscribed to "z" before), who listens at the end.
+BETWEEN_TWO = [
+    ("SUBSCRIBE a b", "", [("a", 2), ("b", 3)], {"z": 1, "a": 1, "b": 1}),
+    ("SUBSCRIBE a a", "", [("a", 2), ("a", 2)], {"z": 1, "a": 1}),
+    ("UNSUBSCRIBE a b", "a b", [("a", 2), ("b", 1)], {"z": 1, "a": 0, "b": 0}),
+    ("UNSUBSCRIBE b x", "a b", [("b", 2), ("x", 2)], {"z": 1, "a": 1, "b": 0}),
+]
+
+
+@pytest.mark.parametrize("resp", [2, 3])
+@pytest.mark.parametrize(("text", "before", "told", "held"), BETWEEN_TWO)
+async def test_each_channel_is_confirmed_once_if_the_link_dies_between_two(
+    broken: Broken,
+    text: str,
+    before: str,
+    told: list[tuple[str, int]],
+    held: dict[str, int],
+    resp: int,
+) -> None:
+    wire = await broken.wire(resp)
+    prepared = ["SUBSCRIBE", "z", *before.split()]
+    wire.send(command(*prepared))
+    await wire.replies(len(prepared) - 1)
+    kind = text.split()[0].lower()
+    sign = "*" if resp == 2 else ">"
+    first, second = (
+        f"{sign}3\r\n${len(kind)}\r\n{kind}\r\n$1\r\n{name}\r\n:{count}\r\n".encode()
+        for name, count in told
+    )
+    for hop in broken.cutter.hops.values():
+        hop.cut_after(Direction.TO_CLIENT, len(first), Cut.FIN)
+    wire.send(command(*text.split()))
+    assert await wire.replies(2) == [first, second]
+    assert broken.routed.counters.resubscribed == 1
+    with broken.server.connect() as other:
+        for name, count in held.items():
+            assert other.pubsub_numsub(name) == [(name.encode(), count)]
+            other.publish(name, "m")
+    for name in (name for name, count in held.items() if count):
+        message = f"{sign}3\r\n$7\r\nmessage\r\n$1\r\n{name}\r\n$1\r\nm\r\n"
+        assert await wire.read() == message.encode()
     await wire.close()
 
 

@@ -1,5 +1,7 @@
 """The books of an exclusive link: replies due, state held, and what a loss leaves."""
 
+import pytest
+
 from proxy.redis.protocol import say
 from proxy.redis.protocol.command_table import fallback_table
 from proxy.redis.protocol.expected import ExclusiveState, Expected, LossTerms, Sort
@@ -233,3 +235,24 @@ def test_loss_of_other_commands() -> None:
     book.sent("GET k")
     book.state.expected.append(Expected(Sort.PLAIN, b"", b"", canned=OK))
     assert canned(book.lost()) == [None, OK]
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "rest"),
+    [
+        ("UNSUBSCRIBE", confirm("unsubscribe", "b", 1), "UNSUBSCRIBE"),  # of all that is left
+        ("UNSUBSCRIBE b x a", confirm("unsubscribe", "b", 1), "UNSUBSCRIBE x a"),
+        ("PSUBSCRIBE p* q*", confirm("psubscribe", "p*", 3), "PSUBSCRIBE q*"),
+        ("subscribe c c", confirm("subscribe", "c", 3), "SUBSCRIBE c"),
+    ],
+)
+def test_loss_between_two_confirmations(text: str, first: bytes, rest: str) -> None:
+    book = Book()
+    book.sent("SUBSCRIBE a b")
+    book.got(confirm("subscribe", "a", 1), confirm("subscribe", "b", 2))
+    book.sent(text)
+    assert book.got(first) == [True]
+    for _ in range(2):  # the second time nothing has come in between
+        (left,) = book.lost(cut=True)
+        assert left.request == encode_command(*rest.encode().split())
+        book.state.expected.append(left)
