@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 from proxy.core.backoff import RateLimit
 from proxy.core.errors import LimitExceeded, PeerProtocolError, ProxyError
@@ -180,15 +181,39 @@ class RedisRoute:
             client.close_for(Reason.SHUTDOWN)
 
     def _sweep(self) -> None:
-        now_s = self.loop.time()
+        """Everybody's deadlines. Whatever fails, the others' are met, and the next sweep comes."""
+        try:
+            self._sweep_all(self.loop.time())
+        finally:
+            self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def _sweep_all(self, now_s: float) -> None:
         for key, partition in list(self._partitions.items()):
-            partition.sweep(now_s)
-            if partition.is_idle:
-                partition.close()
-                del self._partitions[key]
+            self._sweep_part(partial(self._sweep_partition, key, partition), now_s)
         for client in list(self.clients.values()):
             if client.exclusive is not None:
-                client.exclusive.sweep(now_s)
+                self._sweep_part(client.exclusive.sweep, now_s)
+        self._sweep_part(self._sweep_upstream, now_s)
+
+    def _sweep_part(self, part: Callable[[float], None], now_s: float) -> None:
+        """Does it. An exception is our bug: the loop's handler reports it."""
+        try:
+            part(now_s)
+        except LimitExceeded:
+            return  # too much is under way: what is due stays due
+        except Exception as error:
+            about = {"message": f"sweep of {self.options.name}", "exception": error}
+            self.loop.call_exception_handler(about)
+
+    def _sweep_partition(
+        self, key: tuple[Credential | None, int], partition: Partition, now_s: float
+    ) -> None:
+        partition.sweep(now_s)
+        if partition.is_idle:
+            partition.close()
+            del self._partitions[key]
+
+    def _sweep_upstream(self, now_s: float) -> None:
         if not self.stopping:
             self.pool.sweep(now_s)
             silent = now_s - self._dialled_s > PROBE_EVERY_S
@@ -196,7 +221,6 @@ class RedisRoute:
                 self._begin_probe()
         if self.gate.is_shut and not self.links:
             self.gate.link_gone()
-        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
     # -- clients -----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -123,5 +124,28 @@ def test_a_sweep_survives_a_lane_that_is_made_in_it() -> None:
         first.sweep = lambda now_s: partition.lane(3, bulk=False)  # type: ignore[method-assign,assignment,return-value]
         partition.sweep(route.loop.time())
         assert len(partition.lanes) == 2
+
+    on_virtual_time(main)
+
+
+def test_a_sweep_that_fails_for_one_client_is_reported_and_goes_on_for_the_others() -> None:
+    async def main(network: Network, route: RedisRoute) -> None:
+        failed: list[Exception] = []
+        swept: list[float] = []
+        route.loop.set_exception_handler(lambda _, context: failed.append(context["exception"]))
+        for name in ("one", "two"):
+            end = network.client(name, route.client_protocol(), asyncio.Protocol())
+            end.write(command(b"BLPOP", b"q", b"0"))
+        await asyncio.sleep(1.0)
+        one, two = (client.exclusive for client in route.clients.values())
+        assert one is not None
+        assert two is not None
+        with (
+            mock.patch.object(one, "sweep", side_effect=ZeroDivisionError),
+            mock.patch.object(two, "sweep", swept.append),
+        ):
+            await asyncio.sleep(1.01)
+        assert len(swept) == 20
+        assert [type(error) for error in failed] == [ZeroDivisionError] * 20
 
     on_virtual_time(main)
