@@ -30,7 +30,6 @@ from proxy.redis.runtime.options import AuthMethod
 
 if TYPE_CHECKING:
     from proxy.redis.runtime.client import ClientConnection
-    from proxy.redis.runtime.lane import Lane
     from proxy.redis.runtime.route import RedisRoute
 
 Handler = Callable[["ClientConnection", bytes, list[bytes]], None]
@@ -89,8 +88,7 @@ async def _greeting(
     """The greeting of the lane the client would use there; None if that has been answered."""
     try:
         client.route.make_room(credential, db)
-        lane = client.route.partition(credential, db).lane(resp, bulk=False)
-        return await _ready(lane, client.route)
+        return await _ready(client.route, LinkIdentity(credential, db, resp))
     except UpstreamRefused as error:
         client.refused(error)
     except ProxyError as error:
@@ -99,10 +97,13 @@ async def _greeting(
     return None
 
 
-async def _ready(lane: "Lane", route: "RedisRoute") -> Greeting:
+async def _ready(route: "RedisRoute", identity: LinkIdentity) -> Greeting:
     hold_s = route.options.hold_s
     while True:
         await route.gate.opened()
+        # Not before: while the gate is shut, a partition without clients ends.
+        partition = route.partition(identity.credential, identity.db)
+        lane = partition.lane(identity.resp, bulk=False)
         try:
             async with asyncio.timeout(hold_s):
                 return await lane.ready()

@@ -28,7 +28,7 @@ from tests.simulation.redis.world import run
 
 ROOT = Path(__file__).resolve().parents[3]
 SEEDS = range(1, 21)
-ONCE_FOUND = (154, 1191)  # each finds its bug again where the fix is taken away
+ONCE_FOUND = (154, 1191, 5170)  # each finds its bug again where the fix is taken away
 SEEDS_MAX = 30  # from where a mistake was found, until it has to be found again
 MUST_HAPPEN = {  # in SEEDS, or the runs show nothing
     *("redis_link_lost", "lost tracking", "redis_restored", "redis_resent"),
