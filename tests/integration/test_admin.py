@@ -187,21 +187,21 @@ def test_readiness_comes_back_though_nobody_asks(scene: Scene) -> None:
 
 def test_a_redis_route(scene: Scene) -> None:
     with scene.redis() as client:
-        client.set("user:4711:token", "x")
+        client.set("user:471100471100:token", "x")
         for _ in range(20):
-            assert client.get("user:4711:token") == b"x"
+            assert client.get("user:471100471100:token") == b"x"
         status = scene.admin.status()
         cache = status["redis"][0]["cache"]
         assert cache["hits"] >= 15
         assert status["saved"]["reads_saved"] >= cache["hits"]
         assert cache["top_keys"][0]["shape"] == "user:*:token"
-        assert "4711" not in scene.admin.ask("/api/v1/status").body.decode()
+        assert "471100471100" not in scene.admin.ask("/api/v1/status").body.decode()
         assert scene.admin.ask("/api/v1/status?keys=full").status == 403
         full = scene.admin.ask("/api/v1/status?keys=full", token=TOKEN).json
-        assert full["redis"][0]["cache"]["top_keys"][0]["shape"] == "user:4711:token"
+        assert full["redis"][0]["cache"]["top_keys"][0]["shape"] == "user:471100471100:token"
         scene.redis_hop.call(lambda cutter: cutter.cut_all(Cut.RST))
         scene.eventually(lambda: scene.admin.status()["incidents"])
-        assert client.get("user:4711:token") == b"x"
+        assert client.get("user:471100471100:token") == b"x"
         scene.eventually(lambda: scene.admin.status()["incidents"][0]["ended_s"])
         (incident,) = scene.admin.status()["incidents"]
         assert (incident["kind"], incident["route"]) == ("redis", "cache")

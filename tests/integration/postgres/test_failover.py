@@ -106,7 +106,8 @@ def test_a_host_that_turned_read_only_is_left(
     proxied: Make, make_postgres: Callable[..., PostgresServer]
 ) -> None:
     servers = (make_postgres(), make_postgres())
-    proxy = over(proxied, servers, "read-write", options={"ping_s": 0.4})
+    told = {"options": {"ping_s": 0.4}, "pool": {"warm": 0}}
+    proxy = over(proxied, servers, "read-write", **told)
     with proxy.wire() as session, proxy.wire() as own:
         session.query("set work_mem = '5MB'")
         own.query("set default_transaction_read_only = on")

@@ -354,13 +354,13 @@ async def test_what_the_cache_did_is_told_at_the_end(
     server = make_redis()
     routed = await make_route(server.port, cache=CacheOptions(exclude=(b"secret:*",)))
     with server.connect() as other:
-        other.set("user:4711", "ada")
+        other.set("user:471100471100", "ada")
     wire = await routed.wire()
     await wire.ask("GET", "warm:1")
     await settled(routed)
     for _ in range(14):
-        await wire.ask("GET", "user:4711")
-        await wire.ask("GET", "membership:4711:9")
+        await wire.ask("GET", "user:471100471100")
+        await wire.ask("GET", "membership:471100471100:9")
     await wire.ask("GET", "secret:1")
     await routed.route.stop(0.0)
     (told,) = routed.named("redis_cache_use")
@@ -370,7 +370,7 @@ async def test_what_the_cache_did_is_told_at_the_end(
     assert (told["hits"], told["negative_hits"], told["saved_repeats"]) == (26, 13, 26)
     assert told["misses"] == 3
     assert told["bypassed"] == {"excluded": 1}
-    assert "4711" not in repr(told)
+    assert "471100471100" not in repr(told)
 
 
 async def test_nothing_is_told_of_an_unused_cache(
