@@ -11,7 +11,7 @@ from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import Restoration
 from proxy.postgres.protocol.units import Unit
 from proxy.postgres.protocol.verdict import Action
-from proxy.postgres.runtime import attach, loss, pool, session, session_send
+from proxy.postgres.runtime import attach, loss, pool, session, session_end, session_send
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.pool_context import Hold
 from proxy.postgres.runtime.session_base import SessionBase
@@ -68,7 +68,7 @@ def _release_and_send_again() -> Patches:
 
 
 def _unclean() -> Patches:
-    return ((session, "cleaning", lambda *_: None),)
+    return ((session_end, "cleaning", lambda *_: None),)
 
 
 def _no_statements() -> Patches:

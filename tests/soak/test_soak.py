@@ -144,9 +144,11 @@ def test_slope_is_that_of_least_squares() -> None:
 
 def test_slower() -> None:
     assert quantiles([0.3, 0.1, 0.2]) == Latencies(3, 0.2, 0.2)
-    first, same = Latencies(100, 0.002, 0.02), (Latencies(9, 0.001, 0.01),) * 2
-    assert slower("redis", first, Latencies(100, 0.008, 0.1), same) == []
-    late = Latencies(100, 0.02, 0.2)
+    first, same = Latencies(1000, 0.002, 0.02), (Latencies(9, 0.001, 0.01),) * 2
+    assert slower("redis", first, Latencies(1000, 0.008, 0.1), same) == []
+    late = Latencies(1000, 0.02, 0.2)
     found = slower("redis", first, late, same)
     assert [text.split(" ")[1] for text in found] == ["p50_s", "p95_s"]
     assert slower("redis", first, late, (same[0], Latencies(9, 0.005, 0.05))) == []
+    few = dataclasses.replace(late, count=100)
+    assert slower("redis", first, few, same) == slower("redis", few, late, same) == []

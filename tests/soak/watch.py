@@ -20,6 +20,9 @@ LEFT_MAX = 6
 """Descriptors, tasks more than before the first client, when the last one has gone: the warm link
 of PostgreSQL, the data and the tracking link of Redis stay."""
 
+LATENCIES_MIN = 500
+"""In each third: the quantiles of fewer say nothing, as one cut moves them."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -122,6 +125,8 @@ def slower(
 
     `machine`: what a statement took without the proxy, then and now: so much slower it may be.
     """
+    if min(first.count, last.count) < LATENCIES_MIN:
+        return []
     found = []
     for name, factor, more_s in (("p50_s", 2.0, 0.005), ("p95_s", 3.0, 0.05)):
         before, after = getattr(first, name), getattr(last, name)

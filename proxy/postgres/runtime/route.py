@@ -259,7 +259,7 @@ class PostgresRoute:
             self.pools.pop(pool.key, None)
         self.events("disconnected", session=session.number, reason=reason)
 
-    def refused(self, session: Session, reason: Reason, wire: bytes) -> None:
+    def refused(self, session: SessionBase, reason: Reason, wire: bytes) -> None:
         """The proxy ends a session: counted and reported, with the code the client saw."""
         self.counters.sessions_refused += 1
         if isinstance(wire, say.Said):  # not the server's own words

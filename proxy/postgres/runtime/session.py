@@ -5,7 +5,7 @@ Units of the client go straight to the link while the session is attached and ow
 nothing of its own; otherwise they wait in a queue, in order, together with the answers the proxy
 makes itself (`session_send`).
 
-Owns: attaching and losing, the session's end. Must not know: how links are opened, what an error
+Owns: attaching and losing. Must not know: how links are opened, what an error
 says (`protocol.say`), when a unit may run again (`protocol.verdict`).
 """
 
@@ -13,11 +13,9 @@ import asyncio
 
 from proxy.core.errors import LimitExceeded, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
-from proxy.net.listen import close_gently
 from proxy.postgres.protocol import say
 from proxy.postgres.protocol.client_login import welcome
 from proxy.postgres.protocol.expected import FAILED, IDLE
-from proxy.postgres.protocol.restore import cleaning
 from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.protocol.whole import whole_unit
 from proxy.postgres.runtime import attach, loss, reenter
@@ -25,16 +23,13 @@ from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.link import Phase as LinkPhase
 from proxy.postgres.runtime.sampling import timed_answer, timed_request
 from proxy.postgres.runtime.session_base import LEGAL, Entry, Lost, Phase
-from proxy.postgres.runtime.session_send import INFLIGHT_UNITS_MAX, SendingSession
+from proxy.postgres.runtime.session_end import EndingSession
+from proxy.postgres.runtime.session_send import INFLIGHT_UNITS_MAX
 
 HOLD_BACK_S = 0.02  # how long the start of an answer is held back at most
-LAST_WORDS_S = 0.02  # from a last answer to the FATAL behind it
-DRAIN_S = 5.0  # for the unit in flight of a client that left
-EOF_HOLD_S = 1.0  # for one that has closed its half to get a link: it may be gone
-EOF_TURNS_MAX = 12  # ... and so often DRAIN_S for its answer
 
 
-class Session(SendingSession):
+class Session(EndingSession):
     """See the module. Made after the login; `start()` begins the first attach."""
 
     __slots__ = ()
@@ -58,6 +53,9 @@ class Session(SendingSession):
                 self._send_new(unit, data)
                 return
         if self.phase is Phase.CLOSED:
+            return
+        if self.ending and self._leave_timer is not None:
+            self._end_now()
             return
         for unit, part, last in gatherer.feed(data):
             if self._direct and unit is not None and last and not unit.started:
@@ -86,30 +84,6 @@ class Session(SendingSession):
             self._client_gone(Reason.CLIENT_CLOSED)
             return True
         return False
-
-    def eof_received(self) -> bool:
-        """The client says no more. True: it is answered first, as the server does it.
-
-        Whether it still listens cannot be seen: what waits for a link has but a short time.
-        """
-        inflight = self.expected.inflight
-        lasting = any(unit.complete for unit in inflight) or bool(self._queue)
-        rows_missing = any(unit.copying and not unit.copied for unit in inflight)
-        if not lasting or rows_missing or self.phase not in (Phase.JOINING, Phase.READY):
-            return False
-        self.gatherer.terminated = self._alert = True
-        loop = asyncio.get_running_loop()
-        self._leave_timer = loop.call_later(EOF_HOLD_S, self._waited_enough)
-        return True
-
-    def _waited_enough(self, more: int = EOF_TURNS_MAX) -> None:
-        """A client that has closed its half waits on, unless others need its link."""
-        self._leave_timer = None
-        if self.expected.inflight and more and not self.pool.waited_for:
-            loop = asyncio.get_running_loop()
-            self._leave_timer = loop.call_later(DRAIN_S, self._waited_enough, more - 1)
-        else:
-            self._client_gone(Reason.CLIENT_CLOSED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client_gone(Reason.CLIENT_LOST if exc else Reason.CLIENT_CLOSED)
@@ -324,6 +298,13 @@ class Session(SendingSession):
         if self.phase is Phase.READY:
             self._pump()
 
+    def _finish(self, reason: Reason) -> None:
+        if self.phase is not Phase.CLOSED:
+            self.become(Phase.CLOSED)
+            self._queue.clear()
+            self._direct = False
+            self.route.left(self, reason)
+
     def doom(self, what: str, at_once: bool) -> None:
         """It holds what cannot be rebuilt: it ends now, or behind the errors it is owed."""
         judged = any(entry.unit.say is not None for entry in self._queue)
@@ -352,31 +333,7 @@ class Session(SendingSession):
                 break
         return None
 
-    # -- ends
-
-    def drain(self) -> None:
-        """End at the next boundary, which may be now."""
-        self.ending = self._alert = True
-        if self.rests:
-            self.end_with(say.shutting_down(), Reason.DRAIN)
-
-    def _end_soon(self) -> None:
-        """At a boundary: nothing more is read, what has been is answered, then it ends.
-
-        Not at once: a client library takes a FATAL that comes right behind an answer for a notice,
-        and its next statement for lost. A moment later that statement is told 57P01, unread.
-        """
-        self.pause("drain")
-        if self._queue:
-            self._pump()
-        elif self._leave_timer is None:
-            loop = asyncio.get_running_loop()
-            self._leave_timer = loop.call_later(LAST_WORDS_S, self._end_now)
-
-    def _end_now(self) -> None:
-        self._leave_timer = None
-        if self.phase is Phase.READY:
-            self.end_with(say.shutting_down(), Reason.DRAIN)
+    # -- leaving the link
 
     def part(self, reason: Reason) -> None:
         """Leave the link at the next boundary, which may be now, and take another when needed."""
@@ -394,104 +351,6 @@ class Session(SendingSession):
             self._alert = True
             if self.ask_later():
                 self._at_boundary()
-
-    def kill(self, words: say.Said | None = None) -> None:
-        """End now, whatever runs; a query that runs is cancelled, as nobody waits for it."""
-        if self.phase is Phase.CLOSED:
-            return
-        running = bool(self.expected.inflight)
-        link = self.link if running else None
-        words = words or say.shutting_down(running)
-        self.end_with(words, words.reason)
-        if link is not None:
-            self.route.cancel_on(link)
-
-    def end_with(self, last_words: bytes, reason: Reason) -> None:
-        """Tell the client why and end the session."""
-        if self.phase is Phase.CLOSED:
-            return
-        if self.transport is not None:
-            if not self.expected.mid_message and not self.transport.is_closing():
-                self.transport.write(last_words)
-            close_gently(self.transport)
-        self.route.refused(self, reason, last_words)
-        self._end(reason)
-
-    def abort(self, reason: Reason) -> None:
-        """The client has half a message: nothing more can be said to it."""
-        if self.transport is not None:
-            self.transport.abort()
-        self._end(reason)
-
-    def _client_gone(self, reason: Reason) -> None:
-        """The client left. What it has in flight runs to its end, as on the server itself."""
-        if self.phase in (Phase.CLOSED, Phase.LEAVING):
-            return
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.close()
-        inflight = self.expected.inflight
-        running = self.link is not None and inflight and self.phase is Phase.READY
-        if self._leave_timer is not None:
-            self._leave_timer.cancel()
-            self._leave_timer = None
-        if running and all(unit.complete and not unit.copying for unit in inflight):
-            self.become(Phase.LEAVING)
-            self._alert = True
-            self._queue.clear()
-            self._stop_holding()
-            assert self.link is not None and self.link.transport is not None
-            self.link.transport.resume_reading()
-            loop = asyncio.get_running_loop()
-            self._leave_timer = loop.call_later(DRAIN_S, self._give_up)
-            return
-        link = self.link
-        self._end(reason)
-        if running and link is not None:
-            self.route.cancel_on(link)  # nobody can finish what it runs
-
-    def _give_up(self) -> None:
-        """The last unit takes too long: cancel it, as nobody waits for it, and let the link go."""
-        self._leave_timer = None
-        if self.phase is Phase.LEAVING and self.link is not None:
-            self.route.cancel_on(self.link)
-            self._end(Reason.CLIENT_CLOSED)
-
-    def _give_back(self) -> None:
-        self._end(Reason.CLIENT_CLOSED)
-
-    def _end(self, reason: Reason) -> None:
-        """Close the session and give its link back, or close that too if work is on it."""
-        link, self.link = self.link, None
-        self._stop_holding()
-        if self._leave_timer is not None:
-            self._leave_timer.cancel()
-        if self._attaching is not None and self._attaching is not asyncio.current_task():
-            self._attaching.cancel()
-        if link is not None:
-            busy = self.expected.inflight or link.phase is not LinkPhase.ATTACHED
-            if busy or self.gatherer.in_unit:
-                link.close(reason)
-                self.pool.forget(link)
-            else:
-                assert link.transport is not None
-                link.transport.resume_reading()
-                self._release(link)
-        self._finish(reason)
-
-    def _release(self, link: Link) -> None:
-        """The link goes back to its pool, unless it holds what no cleaning takes away."""
-        if self.state.retire:
-            link.close(Reason.LINK_UNCLEAN)
-            self.pool.forget(link)
-        else:
-            self.pool.release(link, cleaning(self.state, self.expected.status))
-
-    def _finish(self, reason: Reason) -> None:
-        if self.phase is not Phase.CLOSED:
-            self.become(Phase.CLOSED)
-            self._queue.clear()
-            self._direct = False
-            self.route.left(self, reason)
 
 
 __all__ = ["LEGAL", "Entry", "Lost", "Phase", "Session"]

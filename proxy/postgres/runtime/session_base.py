@@ -1,7 +1,7 @@
 """What a session is made of: its state, its client's transport, the reasons not to read from it.
 
 Owns: the fields, and the vocabulary of phases. What is done with them stands in `session_send` (the
-queue towards the link) and `session` (attaching, losing, ending).
+queue towards the link), `session_end` (its ends) and `session` (attaching, losing).
 """
 
 import asyncio
@@ -280,4 +280,8 @@ class SessionBase:
 
     def _maybe_end(self) -> bool:
         """End the session if the client has asked for that."""
+        raise NotImplementedError
+
+    def _finish(self, reason: "Reason") -> None:
+        """The session is over: the route forgets it."""
         raise NotImplementedError

@@ -212,6 +212,7 @@ class SendingSession(SessionBase):
             and not self._queue
             and self.lost is Lost.NO
             and not self.doomed
+            and not self.ending
             and self.owed_ready is None
         )
 

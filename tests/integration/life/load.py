@@ -65,6 +65,13 @@ class Load:
             assert time.monotonic() < end_s, "no progress"
             time.sleep(IDLE_S)
 
+    def returned(self, reconnects: int) -> None:
+        """Returns when clients have connected again so often, or something has gone wrong."""
+        end_s = time.monotonic() + JOIN_S_MAX
+        while self.reconnects < reconnects and not self.errors:
+            assert time.monotonic() < end_s, f"{self.reconnects} of {reconnects} came back"
+            time.sleep(IDLE_S)
+
 
 def queries(dsn: str) -> Callable[[Load], None]:
     """Transactions and single statements on one session, which keeps a setting of its own."""
