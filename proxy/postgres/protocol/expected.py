@@ -75,6 +75,7 @@ class Expected:
         "fatal_wire",
         "fault",
         "gatherer",
+        "guarded",
         "inflight",
         "learned",
         "link_params",
@@ -104,6 +105,9 @@ class Expected:
         self.warning: dict[str, str] | None = None
         self.transactions = 0
         self.learned = False  # since the runtime last looked, something may want its attention
+        self.guarded = (
+            False  # the link is in a transaction of the proxy's own, or about to leave it
+        )
         self.on_refused_read_only: Callable[[], bytes] | None = None
         self._watching = 0
         self._carry = b""
@@ -197,6 +201,7 @@ class Expected:
         self._raw_left = 0
         self._raw_skip = False
         self.fault = None
+        self.guarded = False
         self.missing = set(self.state.statements)
         return units
 

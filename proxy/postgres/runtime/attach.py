@@ -9,6 +9,7 @@ Owns: that order. Must not know: sockets, what caused the attach.
 """
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.core.errors import (
@@ -19,6 +20,7 @@ from proxy.core.errors import (
 )
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import fingerprint, messages, say
+from proxy.postgres.protocol.expected import Expected
 from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import restoration
 from proxy.postgres.protocol.session_state import Need
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 RESTORES_MAX = 20  # links one attach may lose while it restores
 
-_BEGIN_READ_ONLY = messages.query(b"BEGIN READ ONLY")
-_COMMIT = messages.query(b"COMMIT")
 _NOTIFICATION = ord("A")
 
 
@@ -214,9 +214,16 @@ def with_missing(session: "SessionBase", unit: Unit, part: bytes) -> bytes:
     out = b""
     for name in names:  # each on its own: one that is no longer valid must not take the others
         batch = skipped(statements[name] + messages.sync(), Kind.BATCH)
+        batch.on_done = partial(_prepared, expected, name, batch)
         expected.push(batch, False)
         out += batch.data
     return out + part
+
+
+def _prepared(expected: Expected, name: bytes, batch: Unit, _status: int) -> None:
+    """A cancel that came late may have met the proxy's own Parse: the next unit tries again."""
+    if batch.errored and name in expected.state.statements:
+        expected.missing.add(name)
 
 
 def skipped(data: bytes, kind: Kind = Kind.QUERY) -> Unit:
@@ -226,36 +233,6 @@ def skipped(data: bytes, kind: Kind = Kind.QUERY) -> Unit:
     unit.size = len(data)
     unit.complete = unit.skip = True
     return unit
-
-
-def send_read_only(session: "SessionBase", unit: Unit, part: bytes) -> None:
-    """Send a read again so that it cannot write (certificate RO; reference, section 4)."""
-    link, expected = session.link, session.expected
-    assert link is not None and not expected.inflight
-    route = session.route
-    begin, commit = skipped(_BEGIN_READ_ONLY), skipped(_COMMIT)
-
-    def refused() -> bytes:
-        route.counters.doubts += 1
-        route.events("read_only_refused", level="warning", session=session.number)
-        text = "the statement writes, and its first run may have been saved"
-        said = say.doubt(text, route.options.resilience.doubt_sqlstate, None)
-        return bytes(route.answered(session, said))
-
-    expected.on_refused_read_only = refused
-    expected.push(begin, False)
-    if expected.missing:
-        part = with_missing(session, unit, part)  # behind BEGIN, which drops the unnamed one
-    expected.push(unit, True)
-    expected.push(commit, False)
-
-    def over(_status: int) -> None:
-        if b"" in session.state.statements:
-            expected.missing.add(b"")  # a simple Query drops the unnamed statement
-
-    unit.on_done = over  # the unit may have parsed it anew
-    over(0)
-    link.write(begin.data + part + commit.data)
 
 
 def leave(session: "Session", reason: Reason) -> None:

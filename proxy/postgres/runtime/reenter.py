@@ -63,13 +63,19 @@ async def enter_on(session: "Session", link: Link) -> None:
         if there is wanted:
             return
         if there is not None:
-            await link.ask(_ROLLBACK, 1, ASK_S)
+            await _roll_back(link)
             session.state.lost_transaction()
             there = None
         elif session.lost is Lost.AGAIN:
             there = await _begin_again(session, link)
         else:
             there = await _fail_again(session, link)
+
+
+async def _roll_back(link: Link) -> None:
+    """Again while a cancel that comes late meets it: the transaction would stay open."""
+    while (await link.ask(_ROLLBACK, 1, ASK_S))[-1] != (_READY, b"I"):
+        pass
 
 
 def entered(session: "Session") -> None:
@@ -131,7 +137,7 @@ async def _begin_again(session: "Session", link: Link) -> list[Unit] | None:
         missing.difference_update(name for name, _ in unit.parses or ())
     answer = await link.ask(out, len(prologue), ASK_S)
     if errors_in(answer) is not None:  # a snapshot that is gone, or what others have dropped
-        await link.ask(_ROLLBACK, 1, ASK_S)
+        await _roll_back(link)
         if session.lost is Lost.AGAIN:
             session.give_up_transaction()
         return None

@@ -156,6 +156,8 @@ class Session(EndingSession):
                 self.route.look_soon(self)
         if self._queue:
             self._pump()
+        elif not self._direct:
+            self._settle()
 
     # -- attaching
 

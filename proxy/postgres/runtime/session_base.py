@@ -274,6 +274,10 @@ class SessionBase:
         """Get a link, unless that is under way."""
         raise NotImplementedError
 
+    def take_first(self) -> Entry:
+        """The head of the queue, which is the caller's from now on."""
+        raise NotImplementedError
+
     def _enter(self) -> None:
         """Put the link into the transaction that the client believes to be in."""
         raise NotImplementedError

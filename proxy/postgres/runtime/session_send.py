@@ -12,7 +12,7 @@ from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.expected import FAILED, IDLE
 from proxy.postgres.protocol.statement import Copy
 from proxy.postgres.protocol.units import Kind, Unit
-from proxy.postgres.runtime import attach, virtual
+from proxy.postgres.runtime import attach, read_only, virtual
 from proxy.postgres.runtime.link import Phase as LinkPhase
 from proxy.postgres.runtime.session_base import NO_QUEUE, Entry, Lost, Phase, SessionBase
 
@@ -156,7 +156,7 @@ class SendingSession(SessionBase):
             if unit.say is not None:
                 if expected.inflight:
                     return  # the answers before it come first
-                self._drop_first()
+                self.take_first()
                 self.say(unit.say)
                 continue
             busy = self._attaching is not None  # it is about to ask the link something
@@ -167,30 +167,31 @@ class SendingSession(SessionBase):
                 if not expected.inflight:
                     self._enter()
                 return
-            if unit.read_only and expected.inflight:
+            if expected.guarded or (unit.read_only and expected.inflight):
                 return
-            self._drop_first()
-            self._send_entry(entry)
+            if unit.read_only:
+                read_only.begin(self)
+                return
+            self._send_entry(self.take_first())
         self._settle()
         self.listen_again()
         if self._alert:
             self._maybe_end()
 
-    def _drop_first(self) -> None:
+    def take_first(self) -> Entry:
+        """The head of the queue, which is the caller's from now on."""
         entry = self._queue.popleft()
         if not self._queue:
             self._queue = NO_QUEUE
         self._queued_bytes -= sum(map(len, entry.parts))
         if self._queued_bytes <= QUEUE_BYTES_MAX // 2:
             self.resume("queue")
+        return entry
 
     def _send_entry(self, entry: Entry) -> None:
         unit, link = entry.unit, self.link
         assert link is not None
         part = b"".join(entry.parts)
-        if unit.read_only:
-            attach.send_read_only(self, unit, part)
-            return
         if self.expected.missing:
             part = attach.with_missing(self, unit, part)
         self.expected.push(unit, self._may_hold())
@@ -214,6 +215,7 @@ class SendingSession(SessionBase):
             and not self.doomed
             and not self.ending
             and self.owed_ready is None
+            and not self.expected.guarded
         )
 
 
