@@ -18,7 +18,7 @@ PROTOCOL = """
     framing units whole expected joined quick classify statement lessons prepared
     state_effects session_state messages startup client_login
 """
-RUNTIME = "session_base session_send session_end session link"
+RUNTIME = "session_base session_send session_end session sampling link"
 REDIS_PROTOCOL = "framing quick reader sieve store lease traffic flights barriers partitions"
 REDIS_RUNTIME = (
     "upstream link exclusive tracking lane hold batch stream client runs reads mute guard partition"

@@ -2,7 +2,6 @@
 
 Every unit sent upstream waits here until its ReadyForQuery. Its answer is for the client, or SKIP
 (the proxy sent it). The link is at a boundary when nothing is owed.
-
 Bytes pass in chunks: headers are scanned, bodies are opened only where they teach something. The
 start of an answer is held back until its ReadyForQuery, HELD_BYTES_MAX, or the runtime's 20 ms
 (design, section 4.2), so that a small answer is delivered whole or not at all.
@@ -12,16 +11,25 @@ know: sockets, timers, how a loss is judged.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
-from proxy.postgres.protocol.framing import EVERY_REPLY, FEW_REPLIES, Mark, scan, whole_bytes
+from proxy.postgres.protocol.framing import (
+    EVERY_REPLY,
+    FEW_REPLIES,
+    READY_BYTES,
+    Mark,
+    ends_in_ready,
+    scan,
+    whole_bytes,
+)
 from proxy.postgres.protocol.joined import ends_with_sync, is_broken_row, merge
 from proxy.postgres.protocol.lessons import (
     REPLIES,
     adopt,
+    at_its_query,
     bound,
     closed,
     executed,
@@ -43,10 +51,12 @@ HELD_BYTES_MAX = 64 << 10
 RAW_BYTES_MIN = 256 << 10  # a longer message is not kept until it is whole
 NEWS_BYTES_MAX = 16 << 20  # a longer message that must be opened is a fault
 
+IDLE: Final = 0x49
+IN_TRANSACTION: Final = 0x54
+FAILED: Final = 0x45
 
-IDLE, IN_TRANSACTION, FAILED = b"ITE"
-
-_READY, _ERROR, _NOTICE, _PARAMETER, _NOTIFICATION = b"ZENSA"
+_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION = b"ENSA"
+_READY: Final = 0x5A
 _COPY_IN, _COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION = b"GWvKR"
 _PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED = b"13CIs"
 _LONG = frozenset(b"DdTNAV")  # messages that may be passed on before they are whole
@@ -54,10 +64,9 @@ _NEWS = frozenset((_ERROR, _NOTICE, _PARAMETER, _NOTIFICATION, _COPY_IN))
 _NEVER = frozenset((_COPY_BOTH, _NEGOTIATE, _KEY, _AUTHENTICATION))
 _ANSWERS = frozenset((_COMPLETE, _EMPTY))
 _LESSONS = frozenset((_PARSED, _CLOSED, _COMPLETE, _EMPTY, _SUSPENDED))
-_PARSE_COMPLETE = messages.message(b"1")
+_PARSE_COMPLETE: Final = messages.message(b"1")
 _READY_IDLE = messages.ready_for_query(IDLE)
-_READY_BYTES = len(_READY_IDLE)
-_STATUSES = frozenset((IDLE, IN_TRANSACTION, FAILED))
+_STATUSES: Final = frozenset((IDLE, IN_TRANSACTION, FAILED))
 _NONE: frozenset[bytes] = frozenset()  # one for all: an empty one takes 216 bytes
 
 
@@ -220,16 +229,8 @@ class Expected:
             return False
         if unit.counted and not (only_parses(unit) and data.startswith(_PARSE_COMPLETE)):
             return False
-        marks = self._marks
-        marks.clear()
-        try:
-            end, _ = scan(data, 0, FEW_REPLIES, marks)
-        except PeerProtocolError:
-            return False
-        if end != len(data) or len(marks) != 1 or marks[0][0] != _READY or marks[0][2] != end:
-            return False
-        status = data[end - 1]
-        if end - marks[0][1] != _READY_BYTES or status not in _STATUSES:
+        status = ends_in_ready(data, FEW_REPLIES)
+        if status not in (IDLE, IN_TRANSACTION, FAILED):
             return False
         inflight.popleft()
         if unit.counted:  # no error came, so its statements did
@@ -302,7 +303,7 @@ class Expected:
         if not self.inflight:
             raise PeerProtocolError("ReadyForQuery without a query", Reason.UPSTREAM_PROTOCOL)
         status = data[stop - 1]
-        if stop - start != _READY_BYTES or status not in _STATUSES:
+        if stop - start != READY_BYTES or status not in _STATUSES:
             raise PeerProtocolError("invalid transaction status", Reason.UPSTREAM_PROTOCOL)
         unit = self.inflight.popleft()
         if not unit.skip:
@@ -442,7 +443,7 @@ class Expected:
             return begin
         unit.errored = True
         unit.copying = False
-        if unit.mixed and not _at_its_query(unit):
+        if unit.mixed and not at_its_query(unit):
             unit.needs_sync = True  # the server skips to a Sync, its Query included
         if unit.skip:
             return begin
@@ -461,7 +462,7 @@ class Expected:
             del self.inflight[1]
             self._swallow(following)
             return
-        if _at_its_query(unit):
+        if at_its_query(unit):
             return  # it needs no Sync: its ReadyForQuery comes by itself
         if unit.kind is Kind.BATCH and unit.complete and not unit.rows_ended:
             unit.needs_sync = True  # the Sync behind its Execute was one of the rows
@@ -497,8 +498,3 @@ class Expected:
             statement, bind = executed(unit, unit.next_execute - 1)
             tag = messages.read_command_tag(data, at[0] + 5, at[1])
             self.state.ran(statement, tag, bound(bind, self.state.statements))
-
-
-def _at_its_query(unit: Unit) -> bool:
-    """True if what runs now of a batch is the Query that ends it."""
-    return unit.mixed and unit.next_execute + 1 >= len(unit.executes or ())

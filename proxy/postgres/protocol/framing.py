@@ -8,18 +8,22 @@ A *mark* is `(type, start, stop)`: the message lies at `chunk[start:stop]`.
 """
 
 from struct import Struct
+from typing import Final
 
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 
 Mark = tuple[int, int, int]
 
-HEADER_BYTES = 5
-MESSAGE_BYTES_MAX = 0x4000_0000  # PostgreSQL refuses to build a longer one (MaxAllocSize)
+HEADER_BYTES: Final = 5
+MESSAGE_BYTES_MAX: Final = 0x4000_0000  # PostgreSQL refuses to build a longer one (MaxAllocSize)
 
 _header = Struct(">BI").unpack_from
 
-COMPILED = not __file__.endswith(".py")  # by mypyc; the whole data path then is
+COMPILED: Final = not __file__.endswith(".py")  # by mypyc; the whole data path then is
+
+READY_BYTES: Final = 6  # a whole ReadyForQuery
+_READY: Final = 0x5A
 
 
 def _interest(types: bytes) -> bytes:
@@ -28,8 +32,8 @@ def _interest(types: bytes) -> bytes:
 
 # What must be seen of the server's messages: always, and when a unit has something to learn.
 # Never marked: DataRow and CopyData, the two that come in bulk.
-EVERY_REPLY = _interest(bytes(code for code in range(256) if code not in b"Dd"))
-FEW_REPLIES = _interest(b"ZENSAGHWVvKR")
+EVERY_REPLY: Final = _interest(bytes(code for code in range(256) if code not in b"Dd"))
+FEW_REPLIES: Final = _interest(b"ZENSAGHWVvKR")
 
 
 def scan(
@@ -68,6 +72,29 @@ def scan(
             unmarked += 1
         pos = stop
     return pos, unmarked
+
+
+def size_at(chunk: bytes, pos: int) -> int:
+    """The length field at chunk[pos:pos + 4], which must be there."""
+    if COMPILED:  # machine code: much cheaper than a call
+        high = chunk[pos] << 24 | chunk[pos + 1] << 16
+        return high | chunk[pos + 2] << 8 | chunk[pos + 3]
+    return int.from_bytes(chunk[pos : pos + 4])
+
+
+def ends_in_ready(chunk: bytes, interest: bytes) -> int:
+    """The status in the ReadyForQuery that ends the chunk, if nothing else stands in it but whole
+    messages of types outside `interest`. 0: something else does, and scan() is to be asked."""
+    last = len(chunk) - READY_BYTES
+    if last < 0 or chunk[last] != _READY or size_at(chunk, last + 1) != READY_BYTES - 1:
+        return 0
+    pos = 0
+    while pos < last:
+        size = size_at(chunk, pos + 1)
+        if size < 4 or interest[chunk[pos]]:
+            return 0
+        pos += size + 1
+    return chunk[pos + HEADER_BYTES] if pos == last else 0
 
 
 def whole_bytes(chunk: bytes, pos: int = 0, reason: Reason = Reason.UPSTREAM_PROTOCOL) -> int:

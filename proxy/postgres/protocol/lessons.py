@@ -94,6 +94,11 @@ def extend_prologue(owner: "Expected", unit: Unit) -> None:
         owner.prologue.append(unit)
 
 
+def at_its_query(unit: Unit) -> bool:
+    """True if what runs now of a batch is the Query that ends it."""
+    return unit.mixed and unit.next_execute + 1 >= len(unit.executes or ())
+
+
 def only_parses(unit: Unit) -> bool:
     """True if the unit's answer teaches nothing but that its statements exist now."""
     odd = unit.watch or unit.closes or unit.injected or unit.next_parse

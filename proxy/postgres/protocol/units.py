@@ -11,13 +11,14 @@ closed and executed). Must not know: sockets, links, whether the server is there
 
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Final
 
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
 from proxy.postgres.protocol.statement import Class, Opaque, Script, Tx
 
-UNIT_BYTES_MAX = 1 << 20
+UNIT_BYTES_MAX: Final = 1 << 20
 RAW_HEAD_BYTES = 8 << 10  # of a longer message, seen before it is passed on: names stand there
 
 _NOT_ROWS = bytes(code != ord("d") for code in range(256))
@@ -185,6 +186,9 @@ class Unit:
                 return True
         return False
 
+
+QUERY: Final = Kind.QUERY  # for the hot path: compiled, a member of an Enum is a look-up
+BATCH: Final = Kind.BATCH
 
 # What feed() returns: bytes, the unit they belong to (None: COPY rows, a Terminate), and whether
 # they complete it.

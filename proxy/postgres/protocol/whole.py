@@ -9,20 +9,26 @@ What is not one of these, or not plain, is for Gatherer.feed, which says the sam
 (tests/property/test_postgres_stream.py); this is only cheaper.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from proxy.postgres.protocol.units import UNIT_BYTES_MAX, Gatherer, Kind, Unit
+from proxy.postgres.protocol.framing import HEADER_BYTES, size_at
+from proxy.postgres.protocol.units import BATCH, QUERY, UNIT_BYTES_MAX, Gatherer, Unit
 
 if TYPE_CHECKING:
     from proxy.postgres.protocol.statement import Script
 
-_QUERY, _PARSE, _BIND = b"QPB"
-_EXECUTED, _SYNCED = b"ES"
-_HEADER_BYTES = 5
-_DESCRIBE = b"D\0\0\0\x06P\0"
-_EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
-_SYNC = b"S\0\0\0\x04"
-_TAILS = {_EXECUTE + _SYNC: 1, _DESCRIBE + _EXECUTE + _SYNC: 2}  # → messages but for the Sync
+_QUERY: Final = 0x51
+_PARSE: Final = 0x50
+_BIND: Final = 0x42
+_EXECUTED: Final = 0x45
+_SYNCED: Final = 0x53
+_DESCRIBE: Final = b"D\0\0\0\x06P\0"
+_EXECUTE: Final = b"E\0\0\0\x09\0\0\0\0\0"
+_SYNC: Final = b"S\0\0\0\x04"
+_TAILS: Final = {
+    _EXECUTE + _SYNC: 1,
+    _DESCRIBE + _EXECUTE + _SYNC: 2,
+}  # → messages but for the Sync
 
 
 def whole_unit(gatherer: Gatherer, data: bytes) -> Unit | None:
@@ -40,9 +46,9 @@ def whole_unit(gatherer: Gatherer, data: bytes) -> Unit | None:
 
 
 def _query(gatherer: Gatherer, data: bytes) -> Unit | None:
-    if int.from_bytes(data[1:5]) + 1 != len(data) or len(data) <= _HEADER_BYTES:
+    if len(data) <= HEADER_BYTES or size_at(data, 1) + 1 != len(data):
         return None
-    unit = Unit(Kind.QUERY, data)
+    unit = Unit(QUERY, data)
     unit.complete = True
     unit.script = script = gatherer.script(data[5:-1])
     if not script.plain:
@@ -56,7 +62,9 @@ def _query(gatherer: Gatherer, data: bytes) -> Unit | None:
 
 def _bound(gatherer: Gatherer, data: bytes, start: int) -> Unit | None:
     """A Bind of the unnamed portal at start, its Execute and its Sync."""
-    stop = start + 1 + int.from_bytes(data[start + 1 : start + 5])
+    if len(data) <= start + HEADER_BYTES:
+        return None
+    stop = start + 1 + size_at(data, start + 1)
     owed = _TAILS.get(data[stop:])
     if owed is None or data[start + 5]:
         return None
@@ -67,7 +75,7 @@ def _bound(gatherer: Gatherer, data: bytes, start: int) -> Unit | None:
     script = gatherer.names.get(name)
     if script is None or not script.plain:
         return None
-    unit = Unit(Kind.BATCH, data)
+    unit = Unit(BATCH, data)
     unit.complete = True
     unit.bare = False
     unit.owed = owed + 1
@@ -79,8 +87,10 @@ def _bound(gatherer: Gatherer, data: bytes, start: int) -> Unit | None:
 
 def _parsed(gatherer: Gatherer, data: bytes) -> Unit | None:
     """An unnamed statement, and what _bound takes of it."""
-    stop = 1 + int.from_bytes(data[1:5])
-    if stop + _HEADER_BYTES + 2 > len(data) or data[5] or data[stop] != _BIND:
+    if len(data) <= HEADER_BYTES:
+        return None
+    stop = 1 + size_at(data, 1)
+    if stop + HEADER_BYTES + 2 > len(data) or data[5] or data[stop] != _BIND:
         return None
     text_end = data.find(b"\0", 6, stop)
     if text_end < 0 or data[stop + 6]:
@@ -112,11 +122,10 @@ def _pipeline(gatherer: Gatherer, data: bytes) -> Unit | None:
     bound: tuple[Script | None, bytes] | None = None
     owed = pos = 0
     end = len(data)
-    while pos + _HEADER_BYTES <= end:
+    while pos + HEADER_BYTES <= end:
         kind = data[pos]
-        high = data[pos + 1] << 24 | data[pos + 2] << 16  # cheap as machine code
-        stop = pos + 1 + (high | data[pos + 3] << 8 | data[pos + 4])
-        if stop > end or stop < pos + _HEADER_BYTES:
+        stop = pos + 1 + size_at(data, pos + 1)
+        if stop > end or stop < pos + HEADER_BYTES:
             return None
         if kind == _EXECUTED:
             if bound is None or data[pos:stop] != _EXECUTE:
@@ -152,7 +161,7 @@ def _pipeline(gatherer: Gatherer, data: bytes) -> Unit | None:
         pos = stop
     if not executes or bound is None or data[pos:] != _SYNC:
         return None
-    unit = Unit(Kind.BATCH, data)
+    unit = Unit(BATCH, data)
     unit.complete = True
     unit.bare = False
     unit.owed = owed

@@ -22,7 +22,7 @@ from proxy.postgres.runtime import attach, loss, reenter
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.link import Phase as LinkPhase
 from proxy.postgres.runtime.sampling import timed_answer, timed_request
-from proxy.postgres.runtime.session_base import LEGAL, Entry, Lost, Phase
+from proxy.postgres.runtime.session_base import LEGAL, READY, Entry, Lost, Phase, give
 from proxy.postgres.runtime.session_end import EndingSession
 from proxy.postgres.runtime.session_send import INFLIGHT_UNITS_MAX
 
@@ -97,8 +97,8 @@ class Session(EndingSession):
             return
         expected = self.expected
         if expected.whole_answer(data):
-            if self.phase is Phase.READY and not self.transport.is_closing():  # type: ignore[union-attr]
-                self.transport.write(data)  # type: ignore[union-attr]
+            if self.phase is READY:
+                give(self.transport, data)
             if self._queue or self._alert:
                 self._at_boundary()
             return

@@ -7,7 +7,7 @@ queue towards the link), `session_end` (its ends) and `session` (attaching, losi
 import asyncio
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.expected import IDLE, Expected
@@ -17,6 +17,7 @@ from proxy.postgres.runtime.sampling import SAMPLE_EVERY, Sample
 
 if TYPE_CHECKING:
     from proxy.core.reasons import Reason
+    from proxy.postgres.protocol.classify import Classifier
     from proxy.postgres.protocol.keys import CancelKey
     from proxy.postgres.protocol.statement import Script
     from proxy.postgres.runtime.link import Link
@@ -30,6 +31,8 @@ class Phase(Enum):
     LEAVING = auto()  # the client is gone, its last unit is still running
     CLOSED = auto()
 
+
+READY: Final = Phase.READY  # for the hot path: compiled, a member of an Enum is a look-up
 
 LEGAL: dict[Phase, frozenset[Phase]] = {
     Phase.JOINING: frozenset({Phase.READY, Phase.CLOSED}),
@@ -64,6 +67,19 @@ class Entry:
 NO_QUEUE: deque[Entry] = deque(maxlen=0)
 NOT_PAUSED: frozenset[str] = frozenset()
 
+_CONFORMING: Final = b"standard_conforming_strings"
+
+
+def give(transport: asyncio.Transport | None, data: bytes) -> None:
+    """Write to a transport of which nobody knows better than that it is open.
+
+    Cheaper than to ask it first. uvloop raises on one that is closed, whose end will be told.
+    """
+    try:
+        transport.write(data)  # type: ignore[union-attr]
+    except RuntimeError:
+        return
+
 
 class SessionBase:
     """The fields of a session, and what needs nothing else.
@@ -81,6 +97,7 @@ class SessionBase:
         "_paused",
         "_queue",
         "_queued_bytes",
+        "classifier",
         "doomed",
         "ending",
         "expected",
@@ -114,6 +131,7 @@ class SessionBase:
         self, route: "PostgresRoute", pool: "Pool", startup: "Startup", number: int
     ) -> None:
         self.route = route
+        self.classifier: Classifier = route.classifier
         self.pool = pool
         self.startup = startup
         self.number = number
@@ -166,8 +184,8 @@ class SessionBase:
         self.phase = phase
 
     def _script(self, text: bytes) -> "Script":
-        conforming = self.expected.client_params.get(b"standard_conforming_strings") != b"off"
-        return self.route.classifier.script(text, conforming)
+        conforming = self.expected.client_params.get(_CONFORMING) != b"off"
+        return self.classifier.script(text, conforming)
 
     def own_query(self, text: bytes) -> Unit:
         """A Query of the proxy's own."""

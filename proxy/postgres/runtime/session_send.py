@@ -6,6 +6,7 @@ Owns: `_queue` and the hot path's gate, `_direct`. Must not know: how links come
 """
 
 from collections import deque
+from typing import Final
 
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages, say
@@ -14,10 +15,10 @@ from proxy.postgres.protocol.statement import Copy
 from proxy.postgres.protocol.units import Kind, Unit
 from proxy.postgres.runtime import attach, read_only, virtual
 from proxy.postgres.runtime.link import Phase as LinkPhase
-from proxy.postgres.runtime.session_base import NO_QUEUE, Entry, Lost, Phase, SessionBase
+from proxy.postgres.runtime.session_base import NO_QUEUE, Entry, Lost, Phase, SessionBase, give
 
 _SYNCS = messages.sync() + messages.flush()  # as a set of bytes: nothing else is made of these
-INFLIGHT_UNITS_MAX = 1024  # of a client that pipelines; beyond it is not read from
+INFLIGHT_UNITS_MAX: Final = 1024  # of a client that pipelines; beyond it is not read from
 QUEUE_BYTES_MAX = 1 << 20  # of a client that waits for a link; then it is not read from
 
 
@@ -36,8 +37,7 @@ class SendingSession(SessionBase):
         expected.push(unit, self._may_hold())
         unit.begins_at = link.given_bytes
         unit.ends_at = link.given_bytes = link.given_bytes + len(part)
-        if not link.transport.is_closing():  # type: ignore[union-attr]
-            link.transport.write(part)  # type: ignore[union-attr]
+        give(link.transport, part)
         if len(expected.inflight) > INFLIGHT_UNITS_MAX:
             self.pause("pipeline")
 

@@ -75,6 +75,8 @@ ONE = (
 
 def answer(kind: bytes, body: bytes) -> bytes:
     """What a good server says to one message after the login."""
+    if kind == b"Q" and body.startswith(b"BEGIN"):
+        return message(b"C", zero("BEGIN")) + message(b"Z", b"T")
     if kind == b"Q":
         return IDENTITY + IDLE if b"pg_backend_pid" in body else ONE
     return IDLE if kind == b"S" else b""

@@ -1,11 +1,12 @@
 """The tables of legal steps: every phase can be reached, and no other step is taken."""
 
 from enum import Enum
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from proxy.postgres.protocol.classify import Classifier
 from proxy.postgres.runtime import entry, link, session
 
 MACHINES: dict[str, tuple[ModuleType, type, str, str]] = {
@@ -24,7 +25,8 @@ STEPS = [
 def in_phase(name: str, phase: Enum) -> tuple[Any, Any]:
     """A machine in this phase, not started otherwise, and the method that moves it."""
     _, kind, mover, field = MACHINES[name]
-    machine = kind(None, None, (), 1) if name == "session" else kind.__new__(kind)
+    route = SimpleNamespace(classifier=Classifier())
+    machine = kind(route, None, (), 1) if name == "session" else kind.__new__(kind)
     setattr(machine, field, phase)
     return machine, getattr(machine, mover)
 
