@@ -27,6 +27,7 @@ SNDBUF_BYTES = 8 << 10
 WINDOW_BYTES = 16 << 10
 HIGH_BYTES, LOW_BYTES = 32 << 10, 8 << 10  # of a transport's own buffer
 FIRST_DESCRIPTOR = 1 << 28  # no descriptor of this process is as high
+SOCKET_NAMES = {name: getattr(socket, name) for name in dir(socket) if name.isupper()}
 
 Trace = Callable[[str, object], None]
 
@@ -168,6 +169,8 @@ class Endpoint(asyncio.Transport):
 
     def _carry(self) -> None:
         """Let go what the peer's window has room for."""
+        if not (self._out or self._full or self._closing or self._eof_out):
+            return
         network, peer = self.network, self.peer
         while self._out and not self.dead:
             room = WINDOW_BYTES - self._flying - len(peer._inbox)
@@ -440,8 +443,7 @@ def installed(network: Network) -> Iterator[None]:
         count: int = transport.accepted_bytes()
         return count
 
-    names = {name: getattr(socket, name) for name in dir(socket) if name.isupper()}
-    sockets = SimpleNamespace(**names, socket=lambda *_: FakeSocket(network))
+    sockets = SimpleNamespace(**SOCKET_NAMES, socket=lambda *_: FakeSocket(network))
     with (
         mock.patch.object(dial, "socket", sockets),
         mock.patch.object(drain, "os", SimpleNamespace(read=read)),

@@ -158,7 +158,7 @@ def flushall(conn: "Connection", args: list[bytes]) -> Any:
 
 def swapdb(conn: "Connection", args: list[bytes]) -> Any:
     conn.data.swap(int(args[1]), int(args[2]))
-    conn.server.swaps += 1
+    conn.server.swapped()
     return OK
 
 

@@ -102,13 +102,16 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
 }
 
 FOUND_AT = {  # the seed from which on a mistake is looked for, to save time
-    "a lost transaction is not told": 5,
-    "subscriptions are not restored": 28,
-    "a link is handed on uncleaned": 29,
-    "what may have run is called not executed": 10,
-    "what may have run is sent again": 10,
-    "writes are guarded, and not let go": 1,
+    "W8: swapped databases go unseen": 45,
     "invalidations are ignored": 40,
+    "entries outlive their link": 60,
+    "a key's own end is ignored": 47,
+    "writes are guarded, and not let go": 1,
+    "what may have run is sent again": 6,
+    "what may have run is called not executed": 5,
+    "a link is handed on uncleaned": 53,
+    "subscriptions are not restored": 44,
+    "a lost transaction is not told": 45,
 }
 
 

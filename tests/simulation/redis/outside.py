@@ -9,6 +9,7 @@ from tests.simulation.redis.script import CHANNELS, COUNTERS, HIDDEN, LIST, PAIR
 
 if TYPE_CHECKING:
     from tests.simulation.redis.world import World
+BUSY_S = 0.3  # after a client has sent something; then there is little that others could spoil
 
 
 class Outsider:
@@ -20,7 +21,9 @@ class Outsider:
 
     async def live(self) -> None:
         while True:
-            await asyncio.sleep(self._pause_s * 2 * self.rng.random() + 0.001)
+            idle = self.world.loop.time() > self.world.asked_s + BUSY_S
+            pause_s = self._pause_s * 2 * self.rng.random() + 0.001
+            await asyncio.sleep(pause_s + 0.5 * idle)
             if self.world.network.accept is None:
                 continue
             self.world.record.seq += 1
@@ -50,7 +53,8 @@ class Outsider:
                 data.flush(db)
             case 5 if rng.random() < 0.4:
                 data.swap(db, (db + 1) % 3)
-                world.server.swaps += 1
+                world.outside_swaps.append((world.loop.time(), (db, (db + 1) % 3)))
+                world.server.swapped()
             case 6:
                 data.put(db, HIDDEN, mark)
             case 7:

@@ -48,8 +48,9 @@ class Connection(asyncio.Protocol):
         self.waits_for: list[bytes] = []
         self._wait: asyncio.TimerHandle | None = None
         self._todo: deque[list[bytes]] = deque()
-        self._busy = False
+        self._busy = self._running = False
         self._pushes: list[bytes] = []
+        self._out: list[bytes] = []  # what leaves in one write
 
     @property
     def data(self) -> Keyspace:
@@ -78,10 +79,11 @@ class Connection(asyncio.Protocol):
 
     def go_on(self) -> None:
         """Deal with what has come, unless somebody keeps the server or this client waiting."""
-        server = self.server
+        server, outer = self.server, self._running
+        self._running = server.gathers or outer
         while self._todo and not self.waits_for and not server.is_frozen:
             if self.id not in server.connections:
-                return
+                break
             args = self._todo.popleft()
             self.data.record.seq += 1
             self._busy = True
@@ -92,13 +94,25 @@ class Connection(asyncio.Protocol):
             if args[0].upper() != b"CLIENT" and self.queue is None:
                 self.caching = False
             for push in self._pushes:
-                self.transport.write(push)
+                self._write(push)
             self._pushes.clear()
             server.serve_blocked()
+        self._running = outer
+        if not outer:
+            self._flush()
 
     def say(self, value: Any) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(encode(value, self.resp))
+        self._write(encode(value, self.resp))
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+        if not self._running:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out and not self.transport.is_closing():
+            self.transport.write(b"".join(self._out))
+        self._out.clear()
 
     def _run(self, args: list[bytes]) -> Any:
         name = args[0].upper()
@@ -159,8 +173,8 @@ class Connection(asyncio.Protocol):
         push = encode(Push([b"invalidate", keys]), 3)
         if self._busy:
             self._pushes.append(push)
-        elif not self.transport.is_closing():
-            self.transport.write(push)
+        else:
+            self._write(push)
 
     # -- sessions
 
@@ -298,6 +312,7 @@ class Server:
         self.ids = itertools.count(number * 1000 + 1)
         self.connections: dict[int, Connection] = {}
         self.loading = self.read_only = self.full = self.is_frozen = False
+        self.gathers = rng.random() < 0.7  # the answers of one turn leave in one write
         self.swaps = 0
         self.replicas: list[Server] = []
 
@@ -318,6 +333,11 @@ class Server:
         for replica in self.replicas:
             replica._tell(channel, text)
         return self._tell(channel, text)
+
+    def swapped(self) -> None:
+        """A SWAPDB has run, here and on the replicas: each counts it in its INFO."""
+        for one in (self, *self.replicas):
+            one.swaps += 1
 
     def _tell(self, channel: bytes, text: bytes) -> int:
         count = 0
