@@ -105,23 +105,19 @@ class SendingSession(SessionBase):
 
     def _copy_rows(self, part: bytes, over: bool) -> None:
         """COPY rows belong to the unit in flight; without one the server would ignore them."""
-        inflight = self.expected.inflight
-        if self._queue and not self._queue[-1].unit.complete:
-            self._queue[-1].parts.append(part)
+        if self._queue:  # they follow what was said last, whatever is in flight before it
+            last = self._queue[-1]
+            unit = last.unit
+            if unit.complete:
+                if unit.say is not None or not _may_copy(unit):
+                    return
+                unit.pieces = None  # sent blindly behind a COPY that has not gone out yet
+            last.parts.append(part)
             if over:
-                self._queue[-1].unit.rows_end(part)
+                unit.rows_end(part)
             self._count_queued(len(part))
             return
-        if self._queue and not inflight:
-            last = self._queue[-1]
-            if last.unit.say is None and _may_copy(last.unit):
-                # Rows sent blindly behind a COPY that has not gone out yet.
-                last.parts.append(part)
-                last.unit.pieces = None
-                if over:
-                    last.unit.rows_end(part)
-                self._count_queued(len(part))
-            return
+        inflight = self.expected.inflight
         if inflight and self.link is not None:
             unit = inflight[-1]
             unit.pieces = None

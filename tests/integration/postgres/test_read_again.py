@@ -5,18 +5,21 @@ its COMMIT, and the client would go on in a transaction that it knows nothing of
 """
 
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from tests import wire
 from tests.integration.postgres.fake import IDLE, ONE, FakePostgres, answer, failure, log_in, read
-from tests.integration.postgres.kit import Make, Proxied
+from tests.integration.postgres.kit import Make, Proxied, eventually
 from tests.wire import PgWire, message, zero
 
 pytestmark = pytest.mark.servers
 
 READ = "select work()"
+COPY = "copy ledger from stdin"
+ROWS = {b"d": "(rows)", b"c": "(rows end)"}
 CANCELLED = failure("57014", "canceling statement due to user request", "ERROR")
 OPEN, FAILED = message(b"Z", b"T"), message(b"Z", b"E")
 
@@ -36,7 +39,7 @@ class Server:
         log_in(sock)
         while True:
             kind, body = read(sock)
-            text = body.rstrip(b"\0").decode() if kind == b"Q" else ""
+            text = ROWS.get(kind) or (body.rstrip(b"\0").decode() if kind == b"Q" else "")
             if fake.connections == 1 and text == READ:
                 return
             if not text or "pg_backend_pid" in text:
@@ -127,3 +130,34 @@ def test_the_read_is_cancelled(play: Play) -> None:
         assert said[-1] == IDLE
         assert wire.kinds(session.query("select 2")) == "TDCZ"
     assert server.heard[:4] == ["BEGIN READ ONLY", READ, "COMMIT", "select 2"]
+
+
+class SlowToCommit(Server):
+    """Its COMMIT takes until it is let go; it hears the rows of a COPY, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_commit = threading.Event()
+
+    def said(self, text: str) -> bytes:
+        if text == "COMMIT":
+            assert self.may_commit.wait(10)
+        if text == COPY:
+            return message(b"G", b"\0\0\1\0\0")
+        if text == "(rows end)":
+            return message(b"C", zero("COPY 1")) + self.status
+        return b"" if text == "(rows)" else super().said(text)
+
+
+def test_rows_wait_behind_their_copy(play: Play) -> None:
+    """COPY waits for the read's COMMIT, and its rows, sent blindly, for the COPY."""
+    server = SlowToCommit()
+    proxy, session = play(server)
+    with session:
+        assert wire.kinds(session.query(READ)) == "TDCZ"
+        session.send(wire.query(COPY) + wire.copy_data(b"1\n") + message(b"c"))
+        eventually(lambda: any(proxy.call(lambda: [one.waits for one in proxy.route.sessions])))
+        server.may_commit.set()
+        assert wire.kinds(session.until_ready()) == "GCZ"
+    copied = [COPY, "(rows)", "(rows end)"]
+    assert server.heard == ["BEGIN READ ONLY", READ, "COMMIT", *copied]
