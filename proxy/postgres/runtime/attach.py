@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 RESTORES_MAX = 20  # links one attach may lose while it restores
 
+_WAITED = (Reason.HOLD_TIMEOUT, Reason.POOL_TIMEOUT, Reason.UPSTREAM_FULL)
 _NOTIFICATION = ord("A")
 
 
@@ -61,7 +62,11 @@ async def attach(session: "Session") -> Link:
             link = await session.pool.acquire(
                 session.startup, lambda s, wait: _tell_waiting(session, s, wait), started_s
             )
-        except UpstreamUnavailable as error:
+        except (UpstreamUnavailable, UpstreamRefused) as error:
+            since_s = session.waits_since_s()
+            if error.reason in _WAITED and since_s > started_s:
+                started_s = since_s  # the wait began for a statement that was cancelled since
+                continue
             if lost and error.reason is Reason.POOL_TIMEOUT and not session.pool.full:
                 break  # not for want of a turn: it had links
             raise

@@ -55,11 +55,12 @@ class Lost(Enum):
 class Entry:
     """One place in the queue: a unit, and its bytes that wait."""
 
-    __slots__ = ("judged", "parts", "unit")
+    __slots__ = ("judged", "parts", "since_s", "unit")
 
-    def __init__(self, unit: Unit, parts: list[bytes], judged: bool) -> None:
+    def __init__(self, unit: Unit, parts: list[bytes], judged: bool, since_s: float = 0.0) -> None:
         self.unit = unit
         self.parts = parts
+        self.since_s = since_s  # when it came, by the pool's clock; 0: it had gone out before
         self.judged = judged  # the verdict on a loss put it here: not to be looked at again
 
 
@@ -256,6 +257,10 @@ class SessionBase:
         if entries:
             self._queue = deque([*entries, *self._queue])
         self._queued_bytes += sum(len(part) for entry in entries for part in entry.parts)
+
+    def waits_since_s(self) -> float:
+        """Since when a session that has been let in has waited for a link; 0: not known."""
+        return self._queue[0].since_s if self._queue and self.key is not None else 0.0
 
     def waits_first(self) -> Unit:
         """The unit at the head of the queue."""

@@ -87,7 +87,7 @@ class SendingSession(SessionBase):
         else:
             if self._queue is NO_QUEUE:
                 self._queue = deque()
-            self._queue.append(Entry(unit, [part], judged=False))
+            self._queue.append(Entry(unit, [part], False, self.pool.clock_s()))
             self._count_queued(len(part))
             self._pump()
 

@@ -1,5 +1,6 @@
 """A cancel hits the query it was meant for, or nothing."""
 
+import socket
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from proxy.demo.servers import PostgresServer
 from tests import wire
+from tests.integration.postgres.fake import FakePostgres, answer, log_in, read
 from tests.integration.postgres.kit import Make, Proxied, backends, eventually
 from tests.wire import PgWire
 
@@ -21,6 +23,12 @@ def cancel(proxy: Proxied, key: tuple[int, bytes]) -> None:
     with PgWire.connect(proxy.address) as other:
         other.send(wire.cancel(*key))
         assert other.until_closed() == []
+
+
+def polite(_: FakePostgres, sock: socket.socket) -> None:
+    log_in(sock)
+    while True:
+        sock.sendall(answer(*read(sock)))
 
 
 def running(server: PostgresServer, count: int = 1) -> None:
@@ -130,6 +138,23 @@ def test_while_it_waits_for_the_upstream(proxied: Make, postgres: PostgresServer
         proxy.call(lambda: proxy.cutter.accept())
         assert session.value("show work_mem") == b"5MB"
         assert idle.value("select 1") == b"1"
+
+
+def test_what_is_sent_behind_it_has_hold_s_of_its_own(proxied: Make) -> None:
+    hold_s = 1.5
+    with FakePostgres(polite) as server:
+        proxy = proxied(setting={"upstream": server.url}, resilience={"hold_s": hold_s})
+        with proxy.wire() as session:
+            server.__exit__()
+            proxy.until("link_lost")
+            session.send(wire.query("select 1"))
+            time.sleep(hold_s * 0.6)
+            cancel(proxy, session.key)
+            assert wire.sqlstate(session.until_ready()) == "57014"
+            sent_s = time.monotonic()
+            session.send(wire.query("select 2"))
+            assert wire.sqlstate(session.until_closed()) == "08006"
+            assert time.monotonic() - sent_s > hold_s * 0.95
 
 
 def test_in_a_transaction_that_waits(proxied: Make, postgres: PostgresServer) -> None:
