@@ -323,11 +323,11 @@ class Belief:
 
     # -- the end of the session
 
-    def abandon(self, owed: list[Unit]) -> None:
-        """The session has ended; these had no answer."""
-        commits = any(item.verb in ENDS for unit in owed for item in unit.items)
+    def abandon(self, owed: list[Unit], unrun: bool) -> None:
+        """The session has ended; these had no answer. `unrun`: it was told that none has run."""
+        commits = not unrun and any(item.verb in ENDS for unit in owed for item in unit.items)
         for unit in owed:
-            ids = self.books.unsure if unit.ended else self.books.denied
+            ids = self.books.unsure if unit.ended and not unrun else self.books.denied
             ids.update(number for item in unit.items for number in item.ids)
         doubtful = commits or self.doubted
         (self.books.unsure if doubtful else self.books.denied).update(self.open_ids)

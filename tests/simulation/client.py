@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ANSWER_S_MAX = 90.0  # virtual: hold_s, a silent link found out, the server's own time, and more
 LIVES_MAX = 6
+SHUTTING, UNKNOWN = "Backstay is shutting down", "is not known"  # in the words of its end
 
 
 class Client(asyncio.Protocol):
@@ -105,7 +106,7 @@ class Client(asyncio.Protocol):
         """Log in, do `count` things, leave. Returns how many it did, also if it was ended."""
         planned = count
         self.world.trace(self.name, "connects")
-        self.began_s = self.world.loop.time()
+        self.began_s = self.world.audit.clock_s()
         if self.over:
             return 0
         self.transport.write(messages.startup(0, self.startup))
@@ -116,7 +117,7 @@ class Client(asyncio.Protocol):
             await self._ask(self.choice.next())
         await self._leave()
         self._judge_end()
-        self.belief.abandon(list(self.owed))
+        self.belief.abandon(list(self.owed), self.unrun)
         return planned - count
 
     def _pause_s(self) -> float:
@@ -185,13 +186,19 @@ class Client(asyncio.Protocol):
         return bool(self.belief.pins) or self.belief.functions or owed
 
     @property
+    def unrun(self) -> bool:
+        """It was told that the proxy stops, and that nothing of its own was running."""
+        words = {} if self.left or self.last_words is None else self.last_words
+        return SHUTTING in words.get("M", "") and UNKNOWN not in words.get("D", "")
+
+    @property
     def waits_since_s(self) -> float:
-        """Since when it has waited for what it waits for."""
+        """Since when it has waited for what it waits for, by the clock that a PAUSE stops."""
         return self.owed[0].sent_s if self.owed else self.began_s
 
     def _send(self, units: list[Unit]) -> None:
         for unit in units:
-            unit.sent_s = self.world.loop.time()
+            unit.sent_s = self.world.audit.clock_s()
             self.owed.append(unit)
             self.world.trace(self.name, f"sends {unit.text}")
         wire = b"".join(unit.wire for unit in units)

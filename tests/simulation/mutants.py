@@ -14,7 +14,7 @@ from proxy.postgres.protocol.verdict import Action
 from proxy.postgres.runtime import attach, loss, pool, session, session_end, session_send
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.pool_context import Hold
-from proxy.postgres.runtime.session_base import SessionBase
+from proxy.postgres.runtime.session_base import Phase, SessionBase
 from tests.simulation.scenario import only
 
 Patches = tuple[tuple[Any, str, Any], ...]
@@ -122,6 +122,48 @@ def _never_closed() -> Patches:
     return ((session_send.SendingSession, "_close_answered", lambda *_: None),)
 
 
+def _last_come() -> Patches:
+    def next_for(self: Any, link: Any) -> Any:
+        fits = [one for one in self._waiters if one.startup == link.startup]
+        return next((one for one in reversed(fits) if not one.future.done()), None)
+
+    return ((pool.Pool, "_next_for", next_for),)
+
+
+def _ageless() -> Patches:
+    def welcome(self: Any, link: Any) -> None:
+        self._links.add(link)
+        link.expires_s = float("inf")
+        self._offer(link)
+
+    return ((pool.Pool, "_welcome", welcome),)
+
+
+def _endless_queue() -> Patches:
+    def enter(self: Any) -> None:
+        self.count += 1
+
+    return ((Hold, "enter", enter),)
+
+
+def _never_pinged() -> Patches:
+    maintain = pool.Pool.maintain
+
+    def maintain_only(self: Any, now_s: float) -> None:
+        self._context.ping_s = float("inf")
+        maintain(self, now_s)
+
+    return ((pool.Pool, "maintain", maintain_only),)
+
+
+def _rests_in_transactions() -> Patches:
+    def rests(self: Any) -> bool:
+        idle = not self.expected.inflight and not self._queue and not self.gatherer.in_unit
+        return idle and self._attaching is None and self.phase is Phase.READY
+
+    return ((SessionBase, "rests", property(rests)),)
+
+
 MUTANTS: dict[str, Callable[[], Patches]] = {
     "a doubtful write is sent again": lambda: _judged(_resend_doubtful),
     "a doubtful write is denied": lambda: _judged(_deny_doubtful),
@@ -137,10 +179,20 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "what the verdict decided is dropped": _forget_queue,
     "a COPY counts as unsent behind its CopyDone": _never_copied,
     "a batch refused at its Flush gets no ReadyForQuery": _never_closed,
+    "who came last is served first": _last_come,
+    "links do not grow old": _ageless,
+    "the queue for links has no end": _endless_queue,
+    "idle links are not pinged": _never_pinged,
+    "a drain ends sessions within their transactions": _rests_in_transactions,
 }
 SCENARIOS = {  # where the mistake shows; PLAIN for the others
     "a COPY counts as unsent behind its CopyDone": only("copy"),
     "a batch refused at its Flush gets no ReadyForQuery": only("flush"),
+    "who came last is served first": only("pressure"),
+    "links do not grow old": only("ageing"),
+    "idle links are not pinged": only("ageing"),
+    "the queue for links has no end": only("pressure"),
+    "a drain ends sessions within their transactions": only("operate"),
 }
 
 

@@ -86,6 +86,7 @@ class Endpoint(asyncio.Transport):
         self.plan: Plan | None = None
         self.lost = False  # connection_lost has been called: the socket is closed
         self.carried = 0  # bytes that have left
+        self.heard_s = network.loop.time()  # when bytes have come last
         self.silent = False  # what is sent vanishes, and nothing comes
         self.dead = False  # reset or timed out
         self._out = bytearray()
@@ -216,6 +217,7 @@ class Endpoint(asyncio.Transport):
         if self.lost:  # nobody is here any more
             self.peer._later_reset()
             return
+        self.heard_s = self.network.loop.time()
         self._inbox += data
         if self.network.rng.random() < 0.03:  # the process is busy with others
             self.network.loop.call_later(self.network.delay_s() * 3, self._deliver)

@@ -14,6 +14,9 @@ class Scenario:
 
     copy: bool = False  # COPY in and out
     flush: bool = False  # batches that wait at a Flush before their Sync
+    pressure: bool = False  # few links, many clients, a short queue
+    ageing: bool = False  # links that grow old, idle, and are pinged
+    operate: bool = False  # PAUSE, RESUME and RECONNECT under load, and a drain
 
 
 PLAIN = Scenario()

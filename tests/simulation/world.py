@@ -30,13 +30,15 @@ from proxy.postgres.runtime.options import (
 )
 from proxy.postgres.runtime.route import PostgresRoute
 from proxy.postgres.runtime.session_base import Lost, Phase, SessionBase
+from tests.simulation.audit import Audit, audited
 from tests.simulation.belief import Books
-from tests.simulation.client import LIVES_MAX, Client
+from tests.simulation.client import LIVES_MAX, SHUTTING, UNKNOWN, Client
 from tests.simulation.loop import START_S, Deadlock, Livelock, VirtualLoop
 from tests.simulation.network import Endpoint, Network, Plan, installed
 from tests.simulation.scenario import Scenario, drawn
 from tests.simulation.script import Numbers
 from tests.simulation.server import Server
+from tests.simulation.shape import Shape
 
 HOLD_S = 6.0
 KEEPALIVE = Keepalive(idle_s=2, interval_s=1, count=2)
@@ -78,7 +80,11 @@ class World:
         self.clients = self.rng.randrange(1, 5)
         self.cut_chance = self.rng.choice((0.0, 0.0, 0.3, 0.6))
         small = self.rng.random() < 0.3
-        self.pool_size = self.rng.randrange(1, 4) if small else self.clients + 2
+        pool_size = self.rng.randrange(1, 4) if small else self.clients + 2
+        self.shape = Shape(scenario, random.Random(f"{seed} shape"), self.clients, pool_size)
+        self.clients, self.pool_size = self.shape.clients, self.shape.pool_size
+        self.audit = Audit(self)
+        self.drained_by_s = 0.0
         self.route: Any = None
         loop.set_exception_handler(self._crashed)
 
@@ -98,6 +104,7 @@ class World:
         fields.pop("route", None)
         self.trace("proxy", f"{event} {fields}")
         self.out.seen[event] += 1
+        self.audit.event(event)
         if event == "link_lost":
             verdicts = fields["verdicts"]
             assert isinstance(verdicts, list)
@@ -115,7 +122,7 @@ class World:
     def options(self) -> RouteOptions:
         """The route's."""
         rng = self.rng
-        return RouteOptions(
+        options = RouteOptions(
             name="sim",
             upstream=UpstreamOptions(
                 hosts=(Host(Address("127.0.0.1", 5432)),),
@@ -129,6 +136,7 @@ class World:
             ping_s=rng.choice((5.0, 25.0)),
             ping_timeout_s=2.0,
         )
+        return self.shape.options(options)
 
     def connect(self, name: str, protocol: Any) -> Endpoint:
         """A client's new connection to the proxy."""
@@ -208,7 +216,8 @@ class World:
         else:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.rng.choice((0.1, 2.0))):
-                    await control.pause(self.route)
+                    if await control.pause(self.route):
+                        self.audit.paused_well()
             await asyncio.sleep(self.rng.choice((0.0, 0.5, 8.0)))
             control.resume(self.route)
 
@@ -219,6 +228,7 @@ class World:
             for session in self.route.sessions:
                 for problem in stuck(session):
                     self.wrong(f"session {session.number}: {problem}")
+            self.audit.watch()
             for pool in self.route.pools.values():
                 counts = pool.counts()
                 if counts["idle"] + counts["attached"] > counts["links"]:
@@ -232,10 +242,14 @@ class World:
     def may_end(self, client: Client, words: dict[str, str]) -> str | None:
         """Why the proxy must not have ended this session so; None: it may."""
         code = words["C"]
-        if code == "53300" and self.pool_size < self.clients + 2:
-            return None
+        early = self.audit.clock_s() - client.waits_since_s < HOLD_S * 0.99
+        if self.shape.scarce:
+            if code == "53300":
+                return "ended for want of a link before its time" if early else None
+            if "sessions wait for the database already" in words["M"]:
+                return None if self.audit.hold_was_full else "ended, and the queue was never full"
         if self.stopping and code == "57P01":
-            return None
+            return self._drained(client, words)
         if not self.faults:
             return "ended without a fault"
         if self.killed and code in ("57P01", "57014"):
@@ -243,9 +257,17 @@ class World:
         if code == "57P01":
             return None if client.pinned else "ended for a state that can be rebuilt"
         if code in ("08006", "57P03", "53300") and self.hard:
-            early = self.loop.time() - client.waits_since_s < HOLD_S * 0.99
             return f"ended with {code} before its time" if early else None
         return f"ended with {code}"
+
+    def _drained(self, client: Client, words: dict[str, str]) -> str | None:
+        """Why it must not have been told of the stop so, before all have to end."""
+        if SHUTTING not in words["M"] or self.loop.time() >= self.drained_by_s:
+            return None
+        if UNKNOWN in words["D"] or client.belief.status != "I":
+            return "told of the stop at no boundary"
+        begun = any(unit.got for unit in client.owed)
+        return "told of the stop within an answer" if begun else None
 
     async def main(self) -> None:
         """The run itself."""
@@ -255,12 +277,15 @@ class World:
         self.route.start()
         lives = [self._client(number) for number in range(self.clients)]
         watch = self.loop.create_task(self._watch())
-        if self.rng.random() < 0.15:
+        if self.rng.random() < 0.15 or (self.scenario.operate and self.shape.rng.random() < 0.6):
             lives.append(self._stop_early())
+        if self.scenario.operate:
+            lives.append(self._operator())
         await asyncio.gather(self._break_things(), *lives)
         watch.cancel()
         await asyncio.sleep(30.0)
         if not self.stopping:
+            await self.audit.dials_over()
             self._at_rest()
             await self.route.stop(1.0)
         await asyncio.sleep(10.0)
@@ -273,7 +298,21 @@ class World:
         await asyncio.sleep(self.rng.uniform(0, 3.0))
         self.stopping = True
         self.trace("fault", "stop")
-        await self.route.stop(self.rng.choice((0.0, 1.0, 5.0)))
+        drain_s = self.rng.choice((0.0, 1.0, 5.0))
+        if self.scenario.operate:
+            drain_s = self.shape.rng.choice((1.0, 5.0, 20.0))
+        self.drained_by_s = self.loop.time() + drain_s
+        await self.route.stop(drain_s)
+
+    async def _operator(self) -> None:
+        """Somebody at the console, beside whatever else befalls."""
+        rng = self.shape.rng
+        for _ in range(rng.randrange(2, 8)):
+            await asyncio.sleep(rng.choice((0.01, 0.2, 2.0)) * rng.random())
+            kind = rng.choice(("pause", "pause", "reconnect"))
+            self.faults += 1
+            self.trace("operator", kind)
+            await self._operate(kind)
 
     def _at_rest(self) -> None:
         """Everybody has gone, and there was time to tidy up."""
@@ -295,7 +334,9 @@ class World:
                 self.wrong(f"a pool at rest: {counts}, {pool._pinging} pinged")
             if counts["links"] > self.pool_size:
                 self.wrong(f"a pool above its size: {counts}")
-        alive = sum(not end.silent for end in self.network.upstreams.values())
+        self.audit.at_rest()
+        ends = self.network.upstreams.values()
+        alive = sum(not (end.silent or end.is_closing()) for end in ends)
         if alive != links:
             self.wrong(f"{alive} connections to the server, {links} links in the pools")
 
@@ -354,7 +395,7 @@ def run(seed: int, scenario: Scenario | None = None) -> Outcome:
     world = World(seed, loop, scenario or drawn(seed))
     loop.network = world.network
     try:
-        with determined(seed), installed(world.network):
+        with determined(seed), installed(world.network), audited(world):
             try:
                 loop.run_until_complete(world.main())
             except Exception as error:
