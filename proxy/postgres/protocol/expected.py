@@ -403,11 +403,11 @@ class Expected:
             self.learned = True
             if not skip:
                 self.client_params[name] = value
-            if unit is not None and not skip:
-                self.state.reported(name, value)
-        elif kind == _NOTIFICATION:
-            if skip:
-                out.append(data[start:stop])
+                if unit is not None:
+                    self.state.reported(name, value)
+        elif kind == _NOTIFICATION and unit is not None:  # within its answer, and no part of it
+            begin = self._without(data, begin, at, out)
+            out.append(data[start:stop])
         elif kind == _NOTICE:
             if data.find(b"C57P0", start, stop) >= 0:
                 warning = farewell(data[start + 5 : stop])

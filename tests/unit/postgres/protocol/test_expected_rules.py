@@ -57,6 +57,19 @@ def test_an_answer_is_held_back_until_it_is_whole() -> None:
     assert not talk.expected.holding
 
 
+def test_a_notification_in_an_answer_is_no_part_of_it() -> None:
+    """It is heard at once, and the answer may still be given from the start."""
+    talk = Talk()
+    talk.client(q("SELECT 1"))
+    assert talk.server(NOTE + TABLE + NOTE + ROW) == NOTE * 2
+    assert not talk.units[0].released
+    assert talk.server(c("SELECT 1") + z()) == TABLE + ROW + c("SELECT 1") + z()
+    talk.client(q("SELECT 2"))
+    assert talk.expected.release() == []
+    assert talk.server(NOTE) == NOTE
+    assert not talk.units[1].released
+
+
 def test_what_is_held_back_may_be_released() -> None:
     talk = Talk()
     talk.client(q("SELECT 1"))
