@@ -147,7 +147,7 @@ class Belief:
         match item.verb:
             case "copy fail" | "copy bad":
                 raise Wrong(f"{unit.text}: went well")
-            case "insert" | "note" | "copy in":
+            case "insert" | "note" | "copy in" | "notify":
                 self.functions = self.functions or item.verb == "note"
                 ids = self.open_ids if self.status == "T" else self._mine
                 ids += item.ids
@@ -194,6 +194,8 @@ class Belief:
                 self.now, self.local = {}, {}
                 self.unknown.clear()
                 self.pins.clear()
+            case "unlisten":
+                self.pins.discard("listen")
             case verb if verb in PINS:
                 self.pins.add(verb)
 

@@ -62,7 +62,15 @@ class Choice:
             makers.append(
                 lambda: author.flushed([self._anything() for _ in range(rng.choice((1, 1, 2, 3)))])
             )
+        if scenario.notify:
+            makers.append(lambda: author.unit([author.notify()]))
+            if self.belief.status == "I":
+                makers.append(lambda: author.unit([author.plain(self._ear())]))
         return rng.choice(makers)() if makers else None
+
+    def _ear(self) -> str:
+        listens = "listen" in self.belief.pins and self.rng.random() < 0.3
+        return "unlisten" if listens else "listen"
 
     def _whole_transaction(self) -> Unit:
         author = self.author

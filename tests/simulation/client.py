@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.postgres.protocol import messages
 from tests.simulation.belief import ENDS, PINS, Belief, Circumstances, Wrong
 from tests.simulation.choice import Choice
+from tests.simulation.ear import Ear
 from tests.simulation.script import Author, Step, Unit
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Client(asyncio.Protocol):
         self.world, self.name, self.rng = world, name, rng
         self.belief = Belief(world.books, startup)
         author = Author(rng, name, world.numbers)
+        self.ear = Ear(world.server.notes)
         self.choice = Choice(rng, author, self.belief, world.scenario)
         self.startup = startup
         self.transport: Any = None
@@ -74,6 +76,7 @@ class Client(asyncio.Protocol):
 
     def _message(self, kind: str, body: bytes) -> None:
         if kind in "SNA":
+            self._news_of(kind, body)
             return
         if kind == "E" and messages.is_fatal(messages.error_fields(body)):
             self.last_words = messages.error_fields(body)
@@ -91,6 +94,14 @@ class Client(asyncio.Protocol):
             faults, losses = self.world.faults, self.world.out.seen["link_lost"]
             self.world.trace(self.name, f"answered {unit.text} → {body.decode()}")
             self.belief.read(unit, body.decode(), Circumstances(faults, losses, cancelled, commit))
+            self.ear.answered(unit, body.decode(), unit.at_s, self.world.loop.time())
+
+    def _news_of(self, kind: str, body: bytes) -> None:
+        """Notifications, and notices of their loss."""
+        if kind == "A":
+            self.ear.heard(int(body[4:].split(b"\0")[1]))
+        elif kind == "N" and messages.error_fields(body)["S"] == "WARNING":
+            self.ear.warned(self.world.loop.time(), self.world.out.seen["link_lost"])
 
     def _logging_in(self, kind: str, body: bytes) -> None:
         if kind == "K":
@@ -182,8 +193,11 @@ class Client(asyncio.Protocol):
     @property
     def pinned(self) -> bool:
         """The session may hold what cannot be rebuilt."""
-        owed = any(item.verb in (*PINS, "note") for unit in self.owed for item in unit.items)
-        return bool(self.belief.pins) or self.belief.functions or owed
+        listens_again = self.world.route.options.resilience.listen_loss == "notice"
+        free = {"listen"} if listens_again else set()
+        pins = {*PINS, "note"} - free
+        owed = any(item.verb in pins for unit in self.owed for item in unit.items)
+        return bool(self.belief.pins - free) or self.belief.functions or owed
 
     @property
     def unrun(self) -> bool:
@@ -198,7 +212,8 @@ class Client(asyncio.Protocol):
 
     def _send(self, units: list[Unit]) -> None:
         for unit in units:
-            unit.sent_s = self.world.audit.clock_s()
+            unit.sent_s, unit.at_s = self.world.audit.clock_s(), self.world.loop.time()
+            self.ear.asks(unit)
             self.owed.append(unit)
             self.world.trace(self.name, f"sends {unit.text}")
         wire = b"".join(unit.wire for unit in units)

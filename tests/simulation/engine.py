@@ -101,6 +101,8 @@ _FORMS: tuple[tuple[str, str, str], ...] = (  # pattern, verb, letter
     (r"DISCARD ALL", "discard all", "s"),
     (r"LISTEN \"?([a-z]+)\"?", "listen", "s"),
     (r"UNLISTEN \*", "unlisten", "s"),
+    (r"NOTIFY news, '(\d+)'", "notify", "w"),
+    (r"SELECT pg_notify\('news', '(\d+)'\)", "notify", "w"),
     (r"SELECT pg_advisory_lock\((\d+)\)", "lock", "r"),
     (r"SELECT (?:pg_catalog\.)?pg_advisory_unlock_all\(\)", "unlock all", "r"),
     (r"CREATE TEMP TABLE scratch \(\)", "temp", "s"),
@@ -149,15 +151,19 @@ class Engine(Backend):
         self.sql_prepared: dict[str, tuple[str, str]] = {}  # name → (text, the whole Query)
         self.statements: dict[str, str] = {}
         self.locks = 0
+        self.notes: set[int] = set()  # numbers that are notifications
         self.reported = {name: self.setting(name) for name in REPORTED}
 
     # -- transactions, with the session's state
 
     def save(self) -> None:
+        news = [number for number, _ in self.pending if number in self.notes]
         super().save()
         self.scope = self.base = Scope(
             self.scope.settings, (), self.scope.channels, self.scope.temp
         )
+        for number in news:
+            self.server.publish(number)
 
     def drop(self) -> None:
         super().drop()
@@ -220,7 +226,8 @@ class Engine(Backend):
         write = (int(resolved.args[0]), 0) if resolved.letter in "wf" else (0, 0)
         if statement.verb == "BEGIN" and self.status != "T":
             self.read_only = False
-        if self.one(resolved.letter, write, crowded):
+        quiet = resolved.verb == "notify"  # a read-only transaction may do it
+        if self.one("s" if quiet else resolved.letter, write, crowded):
             raise self._error(resolved)
         if statement.verb == "begin read only":
             self.read_only = True
@@ -280,6 +287,11 @@ class Engine(Backend):
                 return Result("INSERT 0 1")
             case "note" | "echo" | "sleep":
                 return Result("SELECT 1", ("v",), [(args[0].encode(),)])
+            case "notify":
+                self.notes.add(int(args[0]))
+                self.pending.append((int(args[0]), 0))
+                called = text.startswith("SELECT")
+                return Result(*(("SELECT 1", ("v",), [(b"",)]) if called else ("NOTIFY",)))
             case "look":
                 sought = (int(args[0]), 0)
                 found = sought in self.saved or sought in self.pending

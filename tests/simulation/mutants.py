@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from proxy.postgres.protocol import restore, verdict
+from proxy.postgres.protocol import restore, say, verdict
 from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import Restoration
 from proxy.postgres.protocol.units import Unit
@@ -164,6 +164,14 @@ def _rests_in_transactions() -> Patches:
     return ((SessionBase, "rests", property(rests)),)
 
 
+def _deaf() -> Patches:
+    return ((attach, "tell_heard", lambda *_: None),)
+
+
+def _gap_untold() -> Patches:
+    return ((say, "notifications_missed", lambda: b""),)
+
+
 MUTANTS: dict[str, Callable[[], Patches]] = {
     "a doubtful write is sent again": lambda: _judged(_resend_doubtful),
     "a doubtful write is denied": lambda: _judged(_deny_doubtful),
@@ -181,6 +189,8 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "a batch refused at its Flush gets no ReadyForQuery": _never_closed,
     "who came last is served first": _last_come,
     "links do not grow old": _ageless,
+    "notifications among the proxy's own answers are dropped": _deaf,
+    "a gap in notifications is not told": _gap_untold,
     "the queue for links has no end": _endless_queue,
     "idle links are not pinged": _never_pinged,
     "a drain ends sessions within their transactions": _rests_in_transactions,
@@ -190,6 +200,8 @@ SCENARIOS = {  # where the mistake shows; PLAIN for the others
     "a batch refused at its Flush gets no ReadyForQuery": only("flush"),
     "who came last is served first": only("pressure"),
     "links do not grow old": only("ageing"),
+    "notifications among the proxy's own answers are dropped": only("notify"),
+    "a gap in notifications is not told": only("notify"),
     "idle links are not pinged": only("ageing"),
     "the queue for links has no end": only("pressure"),
     "a drain ends sessions within their transactions": only("operate"),

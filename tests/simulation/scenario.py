@@ -17,6 +17,7 @@ class Scenario:
     pressure: bool = False  # few links, many clients, a short queue
     ageing: bool = False  # links that grow old, idle, and are pinged
     operate: bool = False  # PAUSE, RESUME and RECONNECT under load, and a drain
+    notify: bool = False  # LISTEN and NOTIFY, with either listen_loss
 
 
 PLAIN = Scenario()

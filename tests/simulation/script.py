@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from proxy.postgres.protocol import messages
 
-WRITES = ("insert", "note", "copy in", "copy fail", "copy bad")
+WRITES = ("insert", "note", "notify", "copy in", "copy fail", "copy bad")
 SETTINGS = ("application_name", "TimeZone", "extra_float_digits", "search_path", "app.tenant")
 
 
@@ -56,7 +56,8 @@ class Unit:
     query: bool
     items: list[Item]
     wire: bytes = b""
-    sent_s: float = 0.0
+    sent_s: float = 0.0  # by the clock that a PAUSE stops
+    at_s: float = 0.0  # by the loop's
     got: list[tuple[str, bytes]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     last: bytes = b""
@@ -105,6 +106,12 @@ class Author:
     def note(self) -> Item:
         number = str(self.numbers.next())
         return Item("note", f"SELECT note({number})", number, rows=[number.encode()])
+
+    def notify(self) -> Item:
+        number = str(self.numbers.next())
+        if self.rng.random() < 0.3:
+            return Item("notify", f"SELECT pg_notify('news', '{number}')", number, rows=[b""])
+        return Item("notify", f"NOTIFY news, '{number}'", number)
 
     def series(self) -> Item:
         mark = self.mark()
@@ -257,6 +264,7 @@ _PLAIN = {
     "lock": "SELECT pg_advisory_lock(7)",
     "temp": "CREATE TEMP TABLE scratch ()",
     "listen": "LISTEN news",
+    "unlisten": "UNLISTEN *",
     "sleep": "SELECT pg_sleep(1)",
     "long sleep": "SELECT pg_sleep(20)",
 }

@@ -33,6 +33,7 @@ class Server:
         self._next_pid = 100
         self.tasks: dict[asyncio.Task[None], None] = {}
         self.bugs: list[str] = []
+        self.notes: list[tuple[int, float]] = []  # number and time of each notification
         network.accept = self.connection
 
     def connection(self) -> "ServerConnection":
@@ -62,6 +63,13 @@ class Server:
         backend = self.backends.get(pid)
         if backend is not None and backend.secret == secret:
             backend.cancel()
+
+    def publish(self, number: int) -> None:
+        """A notification has been committed."""
+        self.notes.append((number, self.network.loop.time()))
+        for backend in list(self.backends.values()):
+            if backend.engine is not None and "news" in backend.engine.base.channels:
+                backend.notify(number)
 
     # -- faults
 
@@ -100,6 +108,8 @@ class ServerConnection(asyncio.Protocol):
         self._order: Ordered | None = None
         self._portals: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._task: Any = None
+        self._rests = False  # it waits for a message outside of a transaction
+        self._news_due = b""
 
     # -- asyncio.Protocol
 
@@ -151,6 +161,18 @@ class ServerConnection(asyncio.Protocol):
         """SIGKILL: no words; the kernel closes the socket."""
         self._task.cancel()
         self.transport.abort()
+
+    def notify(self, number: int) -> None:
+        """Told at once at rest, else before the next ReadyForQuery outside of a transaction."""
+        words = b"%d\0" % number
+        self._news_due += messages.message(b"A", b"\0\0\0\1news\0" + words)
+        if self._rests and not self.gone:
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        news, self._news_due = self._news_due, b""
+        if news:
+            self._write(news)
 
     # -- life
 
@@ -247,6 +269,9 @@ class ServerConnection(asyncio.Protocol):
         assert self.engine is not None
         for name, value in self.engine.changed_reports():
             self._write(messages.parameter_status(name, value))
+        self._rests = self.engine.status == "I"
+        if self._rests:
+            self._tell_news()
         self._write(messages.ready_for_query(ord(self.engine.status)))
 
     async def _say_rows(self, result: Result, described: bool) -> None:
@@ -267,6 +292,7 @@ class ServerConnection(asyncio.Protocol):
     # -- messages
 
     async def _message(self, kind: int, body: bytes) -> None:
+        self._rests = False
         match chr(kind):
             case "Q":
                 await self._query(body[:-1].decode())

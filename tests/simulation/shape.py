@@ -44,4 +44,6 @@ class Shape:
                 warm=rng.randrange(3),
             )
             options = replace(options, ping_s=rng.choice((2.0, 5.0)))
+        if self.scenario.notify:
+            resilience = replace(resilience, listen_loss=rng.choice(("close", "notice", "notice")))
         return replace(options, pool=pool, resilience=resilience)

@@ -281,8 +281,10 @@ class World:
             lives.append(self._stop_early())
         if self.scenario.operate:
             lives.append(self._operator())
+        outside = self.loop.create_task(self._publish())
         await asyncio.gather(self._break_things(), *lives)
         watch.cancel()
+        outside.cancel()
         await asyncio.sleep(30.0)
         if not self.stopping:
             await self.audit.dials_over()
@@ -303,6 +305,13 @@ class World:
             drain_s = self.shape.rng.choice((1.0, 5.0, 20.0))
         self.drained_by_s = self.loop.time() + drain_s
         await self.route.stop(drain_s)
+
+    async def _publish(self) -> None:
+        """Somebody beside the proxy notifies."""
+        rng = self.shape.rng
+        while self.scenario.notify:
+            await asyncio.sleep(rng.choice((0.001, 0.02, 0.1, 0.5)) * rng.random())
+            self.server.publish(self.numbers.next())
 
     async def _operator(self) -> None:
         """Somebody at the console, beside whatever else befalls."""
