@@ -87,6 +87,7 @@ class Endpoint(asyncio.Transport):
         self.lost = False  # connection_lost has been called: the socket is closed
         self.carried = 0  # bytes that have left
         self.heard_s = network.loop.time()  # when bytes have come last
+        self.lag_s = 0.0  # of all that is sent, beside the delay that is everybody's
         self.silent = False  # what is sent vanishes, and nothing comes
         self.dead = False  # reset or timed out
         self._out = bytearray()
@@ -205,7 +206,9 @@ class Endpoint(asyncio.Transport):
         """In order, after a delay."""
         loop = self.network.loop
         # Never at the same time: timers of one time run in any order.
-        self._arrive_s = max(self._arrive_s + 1e-7, loop.time() + self.network.delay_s())
+        self._arrive_s = max(
+            self._arrive_s + 1e-7, loop.time() + self.lag_s + self.network.delay_s()
+        )
         loop.call_at(self._arrive_s, callback, *args)
 
     # -- in

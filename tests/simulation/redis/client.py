@@ -27,7 +27,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, world: "World", name: str, rng: random.Random) -> None:
         self.world, self.name, self.rng = world, name, rng
-        self.author = Author(rng, name, world.numbers)
+        self.author = Author(rng, name, world.numbers, world.focus)
         self.transport: Any = None
         self.owed: deque[Ask] = deque()
         self.resp, self.db, self.user, self.title = 2, 0, b"default", b""

@@ -79,9 +79,15 @@ def _restore_nothing() -> Patches:
     return ((exclusive, "restore", lambda *_: b""),)
 
 
-# W1 and W2 alone are not seen: W3 drops and detaches whatever they let in before it can be told.
+# Of W1, W2 and W3 none alone is seen from outside: what W1 and W2 let in W3 drops and detaches
+# before it can be told, and while they hold no flight is launched that W3 would have to drop. W2
+# and W3 together want a flight read beside a write, and a hit between its landing and the
+# invalidation right behind it: 400 seeds have not drawn that.
 MUTANTS: dict[str, Callable[[], Patches]] = {
-    "W3: a write that is answered drops nothing": lambda: ((Cache, "written", _nothing),),
+    "W1 and W3: a write drops nothing": lambda: (
+        (Cache, "writing", _nothing),
+        (Cache, "written", _nothing),
+    ),
     "W4: no fence behind unknown keys": _no_fence,
     "W5: a flush drops nothing": lambda: ((Cache, "flush", _nothing),),
     "W8: swapped databases go unseen": lambda: ((Cache, "_swaps_told", _nothing),),
@@ -101,17 +107,23 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     ),
 }
 
-FOUND_AT = {  # the seed from which on a mistake is looked for, to save time
-    "W8: swapped databases go unseen": 45,
-    "invalidations are ignored": 40,
-    "entries outlive their link": 60,
-    "a key's own end is ignored": 47,
+FOUND_AT = {  # the seed that finds it, from which on it is looked for
+    "W1 and W3: a write drops nothing": 83,
+    "W4: no fence behind unknown keys": 99,
+    "W5: a flush drops nothing": 300,
+    "W8: swapped databases go unseen": 113,
+    "invalidations are ignored": 22,
+    "the lease never ends": 336,
+    "entries outlive their link": 155,
+    "a key's own end is ignored": 78,
+    "torn pictures are served": 60,
     "writes are guarded, and not let go": 1,
-    "what may have run is sent again": 6,
+    "what may have run is sent again": 5,
     "what may have run is called not executed": 5,
-    "a link is handed on uncleaned": 53,
-    "subscriptions are not restored": 44,
-    "a lost transaction is not told": 45,
+    "exclusive links write unguarded": 89,
+    "a link is handed on uncleaned": 56,
+    "subscriptions are not restored": 66,
+    "a lost transaction is not told": 23,
 }
 
 

@@ -9,6 +9,7 @@ from tests.simulation.redis.script import CHANNELS, COUNTERS, HIDDEN, LIST, PAIR
 
 if TYPE_CHECKING:
     from tests.simulation.redis.world import World
+_FOCUSED = {"pair": 1, "stalled": 14}  # half of what is done
 BUSY_S = 0.3  # after a client has sent something; then there is little that others could spoil
 
 
@@ -35,7 +36,8 @@ class Outsider:
         db = rng.choice((0, 0, 1, 2))
         mark = b"out#%d" % world.numbers.next()
         world.trace("outsider", f"at {world.record.seq} in db {db}: {mark!r}")
-        match rng.randrange(14):
+        focused = _FOCUSED.get(world.focus) if rng.random() < 0.5 else None
+        match rng.randrange(14) if focused is None else focused:
             case 0:
                 data.put(db, rng.choice((*STRINGS, LIST)), None)
             case 1:
@@ -64,6 +66,8 @@ class Outsider:
                     data.put(db, key, data.get(db, key), later_s)
             case 8 | 9:
                 data.expire_some()
+            case 14:
+                data.put(0, STRINGS[0], mark)
             case _:
                 expires_s = world.loop.time() + 0.2 if rng.random() < 0.2 else NEVER_S
                 data.put(db, rng.choice(STRINGS), mark, expires_s)

@@ -16,6 +16,7 @@ QUEUE, LIST, HIDDEN = b"q", b"l", b"e"
 CHANNELS = (b"news", b"talk")
 READS = ("get", "mget", "exists", "llen", "lrange", "pttl", "echo", "ping")
 TAKES = ("lpop", "blpop")
+_FOCUSED = {"pair": 0.4, "hidden": 0.4, "whole": 0.15}  # of writes
 OK, QUEUED = Simple(b"OK"), Simple(b"QUEUED")
 
 
@@ -73,10 +74,10 @@ class Numbers:
 class Author:
     """Makes the commands of one client."""
 
-    def __init__(self, rng: random.Random, name: str, numbers: Numbers) -> None:
-        self.rng, self.name, self.numbers = rng, name, numbers
-        self.keys = STRINGS[: rng.randrange(1, 5)]
-        self.written = rng.choice((0.1, 0.35, 0.6))
+    def __init__(self, rng: random.Random, name: str, numbers: Numbers, focus: str) -> None:
+        self.rng, self.name, self.numbers, self.focus = rng, name, numbers, focus
+        self.keys = STRINGS[: 1 if focus == "stalled" else rng.randrange(1, 5)]
+        self.written = 0.05 if focus == "stalled" else rng.choice((0.1, 0.35, 0.6))
 
     def _new(self, verb: str, *args: bytes, **more: Any) -> Ask:
         ask = Ask(verb, list(args), number=self.numbers.next(), **more)
@@ -90,6 +91,10 @@ class Author:
     def read(self) -> Ask:
         """A read that the cache may answer."""
         rng = self.rng
+        if self.focus == "pair" and rng.random() < 0.6:
+            return self.keyed("mget", *PAIR) if rng.random() < 0.5 else self.keyed("get", PAIR[0])
+        if self.focus == "hidden" and rng.random() < 0.6:
+            return self.keyed("get", HIDDEN)
         match rng.randrange(12):
             case 0:
                 return self.keyed("mget", *PAIR)
@@ -142,6 +147,8 @@ class Author:
 
     def write(self) -> Ask:
         rng = self.rng
+        if rng.random() < _FOCUSED.get(self.focus, 0.0):
+            return self._in_focus()
         match rng.randrange(16):
             case 0 | 1:
                 return self.keyed("incr", rng.choice(COUNTERS))
@@ -151,9 +158,7 @@ class Author:
             case 3:
                 return self.keyed("del", rng.choice((*self.keys, LIST)))
             case 4 | 5:
-                mark = self._mark()
-                args = (PAIR[0], mark, PAIR[1], mark)
-                return self._new("mset", b"MSET", *args, keys=list(PAIR), mark=mark)
+                return self._pair()
             case 6:
                 ms = b"%d" % rng.choice((5, 50, 500))
                 key = rng.choice(self.keys)
@@ -161,16 +166,32 @@ class Author:
             case 7:
                 return self.push(rng.choice((LIST, QUEUE)))
             case 8 | 9:
-                mark, declared = self._mark(), rng.random() < 0.3
-                head = (b"1", HIDDEN) if declared else (b"0",)
-                args = (b"EVAL", b"script", *head, HIDDEN, mark)
-                return self._new("eval", *args, keys=[HIDDEN], mark=mark)
-            case 10 if rng.random() < 0.4:
-                return self._new("flushdb", b"FLUSHDB")
-            case 10 if rng.random() < 0.3:
-                dbs = rng.sample((b"0", b"1", b"2"), 2)
-                return self._new("swapdb", b"SWAPDB", *dbs)
+                return self._script()
+            case 10 if rng.random() < 0.6:
+                return self._whole()
         return self.set(rng.choice(self.keys))
+
+    def _in_focus(self) -> Ask:
+        """What this run has more of than others."""
+        return {"pair": self._pair, "hidden": self._script, "whole": self._whole}[self.focus]()
+
+    def _pair(self) -> Ask:
+        mark = self._mark()
+        args = (PAIR[0], mark, PAIR[1], mark)
+        return self._new("mset", b"MSET", *args, keys=list(PAIR), mark=mark)
+
+    def _script(self) -> Ask:
+        """It writes a key that it does not always name."""
+        mark = self._mark()
+        head = (b"1", HIDDEN) if self.rng.random() < 0.3 else (b"0",)
+        args = (b"EVAL", b"script", *head, HIDDEN, mark)
+        return self._new("eval", *args, keys=[HIDDEN], mark=mark)
+
+    def _whole(self) -> Ask:
+        """A database, or two."""
+        if self.rng.random() < 0.6:
+            return self._new("flushdb", b"FLUSHDB")
+        return self._new("swapdb", b"SWAPDB", *self.rng.sample((b"0", b"1", b"2"), 2))
 
     def push(self, key: bytes) -> Ask:
         """An element with a mark of its own, at times a long one."""

@@ -228,6 +228,7 @@ class Connection(asyncio.Protocol):
                 return self.name or None
             case b"TRACKING":
                 self.tracking, self.optin = True, b"OPTIN" in args
+                self.transport.lag_s = self.server.tracking_lag_s
                 self.data.trackers[self] = None
             case b"TRACKINGINFO":
                 flags = [b"on", b"optin"] if self.optin else [b"on" if self.tracking else b"off"]
@@ -313,6 +314,7 @@ class Server:
         self.connections: dict[int, Connection] = {}
         self.loading = self.read_only = self.full = self.is_frozen = False
         self.gathers = rng.random() < 0.7  # the answers of one turn leave in one write
+        self.tracking_lag_s = 0.0  # that much later than others hears a link that tracks
         self.swaps = 0
         self.replicas: list[Server] = []
 

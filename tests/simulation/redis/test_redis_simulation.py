@@ -21,7 +21,7 @@ from proxy.redis.runtime.route import RedisRoute
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Network, installed
 from tests.simulation.redis.data import Keyspace, Record
-from tests.simulation.redis.mutants import FOUND_AT, mutated
+from tests.simulation.redis.mutants import FOUND_AT, MUTANTS, mutated
 from tests.simulation.redis.resp import command
 from tests.simulation.redis.server import Server
 from tests.simulation.redis.world import run
@@ -63,7 +63,7 @@ def test_a_seed_is_one_trace_in_every_process() -> None:
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("name", FOUND_AT)
+@pytest.mark.parametrize("name", MUTANTS)
 def test_a_deliberate_mistake_is_found(name: str) -> None:
     with mutated(name):
         first = FOUND_AT[name]

@@ -34,6 +34,7 @@ from tests.simulation.redis.script import Numbers
 from tests.simulation.redis.server import Server
 from tests.simulation.world import Outcome
 
+FOCUSES = ("", "", "", "pair", "hidden", "whole", "stalled")  # what a run has more of than others
 LIVES_MAX = 6
 REST_S_MAX = 20  # from the last client's end until nothing of it is left
 KEEPALIVE = Keepalive(idle_s=1, interval_s=1, count=1)
@@ -57,6 +58,7 @@ class World:
         self.data = Keyspace(self.record, loop.time, data_rng)
         self.servers = 0
         self.demoted: list[Server] = []  # replicas of whichever server is the primary
+        self.tracking_lag_s = self.rng.choice((0.0, 0.0, 0.005, 0.05, 0.15))
         self.server = self._new_server(self.data)
         self.books = Books(self, self.record)
         self.losses = self.faults = 0
@@ -73,6 +75,8 @@ class World:
         self.streams = rng.random() < 0.3
         self.cut_chance = rng.choice((0.0, 0.0, 0.2, 0.5))
         self.clients = rng.randrange(1, 6)
+        self.focus = rng.choice(FOCUSES)
+        self.tracking_cut = 0.9 if self.focus == "stalled" else 0.4  # chance that a cut hits one
         self.route: Any = None
         loop.set_exception_handler(self._crashed)
 
@@ -80,6 +84,7 @@ class World:
         self.servers += 1
         server = Server(self.network, data, self.rng, self.servers)
         server.replicas = self.demoted
+        server.tracking_lag_s = self.tracking_lag_s
         self.network.accept = server.accept
         return server
 
@@ -178,7 +183,7 @@ class World:
         if not ends:
             return None
         tracking = [link for link in self.route.links if type(link).__name__ == "TrackingLink"]
-        if tracking and self.rng.random() < 0.4:
+        if tracking and self.rng.random() < self.tracking_cut:
             link = self.rng.choice(sorted(tracking, key=lambda one: int(one.number)))
             return next((end for end in ends if end is link.transport), ends[0])
         return self.rng.choice(ends)
@@ -187,7 +192,7 @@ class World:
         rng = self.rng
         for _ in range(rng.choice((0, 1, 3, 5, 8))):
             await asyncio.sleep(rng.choice((0.01, 0.05, 0.3, 2.0)) * rng.random())
-            kind = rng.choice(FAULTS)
+            kind = rng.choice(("stall", "silence") if self.focus == "stalled" else FAULTS)
             self.fault(kind)
             if kind in CUTS:
                 self._cut(kind)
