@@ -21,7 +21,8 @@ PROTOCOL = """
 RUNTIME = "session_base session_send session_end session sampling link"
 REDIS_PROTOCOL = "framing quick reader sieve store lease traffic flights barriers partitions"
 REDIS_RUNTIME = (
-    "upstream link exclusive tracking lane hold batch stream client runs reads mute guard partition"
+    "upstream link exclusive tracking lane hold batch stream counters client runs reads mute guard "
+    "partition"
 )
 MODULES = [
     *(f"proxy/net/{name}.py" for name in NET.split()),

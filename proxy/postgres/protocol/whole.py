@@ -68,10 +68,12 @@ def _bound(gatherer: Gatherer, data: bytes, start: int) -> Unit | None:
     owed = _TAILS.get(data[stop:])
     if owed is None or data[start + 5]:
         return None
-    end = data.find(b"\0", start + 6, stop)
-    if end < 0:
+    end = begin = start + 6  # a name is short: cheaper than to call find
+    while end < stop and data[end]:
+        end += 1
+    if end >= stop:
         return None
-    name = data[start + 6 : end]
+    name = data[begin:end]
     script = gatherer.names.get(name)
     if script is None or not script.plain:
         return None

@@ -7,7 +7,6 @@ order of a connection is kept without numbering replies.
 
 import asyncio
 from collections.abc import Coroutine
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from proxy.core.errors import LimitExceeded, PeerProtocolError, ProxyError, UpstreamRefused
@@ -22,18 +21,24 @@ from proxy.redis.runtime.dispatch import handle_special, intervene
 from proxy.redis.runtime.guard import Guard
 from proxy.redis.runtime.mute import Mute
 from proxy.redis.runtime.options import AuthMethod
-from proxy.redis.runtime.runs import express, hits, is_cacheable, read_run, shared_run
+from proxy.redis.runtime.runs import (
+    SAMPLE_EVERY,
+    express,
+    hits,
+    is_cacheable,
+    read_run,
+    shared_run,
+    timed,
+)
 from proxy.redis.runtime.stream import WRITE_HIGH_BYTES, ClientStream
 
 if TYPE_CHECKING:
+    from proxy.redis.runtime.counters import Counters
     from proxy.redis.runtime.exclusive import ExclusiveSession
     from proxy.redis.runtime.lane import Lane
     from proxy.redis.runtime.partition import Partition
     from proxy.redis.runtime.reads import CachedReads
     from proxy.redis.runtime.route import RedisRoute
-
-
-SAMPLE_EVERY = 64  # of a client's chunks one is measured: what it costs is no share of a hit
 
 
 class ClientConnection(ClientStream):
@@ -42,8 +47,10 @@ class ClientConnection(ClientStream):
     def __init__(self, route: "RedisRoute") -> None:
         super().__init__(route.options.limits)
         self.route = route
+        self.counters: Counters = route.counters
+        self.clock_s = route.loop.time
         self.id = route.next_client_id()
-        self.joined_s = route.loop.time()
+        self.joined_s = self.clock_s()
         self.busy = False  # a task works on this client's current command
         self.inflight = 0  # batches on `lane`
         self.lane: Lane | None = None
@@ -61,7 +68,7 @@ class ClientConnection(ClientStream):
         # Nothing is buffered, waits or is special: plain commands may take the express way. And
         # at rest: nothing is owed either, so that a hit may answer at once.
         self._quick = self._at_rest = False
-        self._until_sample = self.id % SAMPLE_EVERY  # chunks until one is measured
+        self.until_sample = self.id % SAMPLE_EVERY  # chunks until one is measured
 
     # -- asyncio.Protocol ------------------------------------------------------------------
 
@@ -83,9 +90,9 @@ class ClientConnection(ClientStream):
         self.session = SessionState(credential, options.db, authenticated=passes)
 
     def data_received(self, chunk: bytes) -> None:
-        self._until_sample -= 1
-        if self._until_sample < 0:
-            self._timed(chunk)
+        self.until_sample -= 1
+        if self.until_sample < 0:
+            timed(self, chunk)
             return
         if self._at_rest:
             assert self.reads is not None
@@ -112,13 +119,6 @@ class ClientConnection(ClientStream):
         self._scan(whole)
         self.pump()
         self.flush()
-
-    def _timed(self, chunk: bytes) -> None:
-        """One chunk of SAMPLE_EVERY: as the others, and measured."""
-        self._until_sample = SAMPLE_EVERY
-        started_s = perf_counter()
-        self.data_received(chunk)
-        self.route.latency.proxy.observe(perf_counter() - started_s)
 
     def eof_received(self) -> bool:
         # What was asked before the client's half-close is still answered, as Redis mostly does;
@@ -245,12 +245,12 @@ class ClientConnection(ClientStream):
         self.scanner.authenticated = known
         try:
             self.scan(whole)
-            self.route.counters.commands += len(self.marks) >> 2
+            self.counters.commands += len(self.marks) >> 2
         except PeerProtocolError as error:
             self._broke(error)
 
     def _broke(self, error: PeerProtocolError) -> None:
-        self.route.counters.protocol_errors += 1
+        self.counters.protocol_errors += 1
         self.route.count_error(Reason.CLIENT_PROTOCOL)
         self.end(protocol_error_line(error))
 

@@ -6,7 +6,6 @@ The service mounts listeners on `client_protocol()`. Everything here runs in one
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from functools import partial
 
 from proxy.core.backoff import RateLimit
@@ -30,6 +29,7 @@ from proxy.redis.protocol.values import decode, encode_command
 from proxy.redis.runtime import control
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.client import ClientConnection
+from proxy.redis.runtime.counters import Counters
 from proxy.redis.runtime.lane import Lane
 from proxy.redis.runtime.link import DataLink
 from proxy.redis.runtime.options import RouteOptions
@@ -43,35 +43,6 @@ LOSS_S = 1.0  # a dial that begins so soon after a loss was made for it
 PROBE_EVERY_S = 1.0  # of an upstream that is away while nobody dials it
 _KEYS_TOLD = 10  # shapes of each sort, when the route stops
 CLIENT_ID_FIRST = 1 << 40  # virtual ids: far from the server's own, exact in a JSON number
-
-
-@dataclass(slots=True)
-class Counters:
-    """Plain counts since the start; all only grow, but `clients`."""
-
-    clients: int = 0
-    commands: int = 0  # read from clients
-    clients_total: int = 0
-    clients_refused: int = 0
-    clients_too_slow: int = 0
-    protocol_errors: int = 0
-    links_opened: int = 0
-    links_lost: int = 0
-    dials_failed: int = 0
-    logins_refused: int = 0
-    absorbed: int = 0  # clients whose link was lost and replaced, and who were told no error
-    resent: int = 0  # commands sent again after a loss
-    retried: int = 0  # commands tried again after LOADING and the like
-    unknown: int = 0  # UPSTREAMLOST: commands whose outcome could not be known
-    not_executed: int = 0  # UPSTREAMDOWN: commands held until their time was over
-    hold_refused: int = 0  # UPSTREAMDOWN: the hold queue was full
-    exclusive_taken: int = 0
-    resubscribed: int = 0  # sessions whose subscriptions went over to another link
-    muted: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """Name to count."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class RedisRoute:

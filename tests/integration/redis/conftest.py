@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from proxy.net.dial import Address
 from proxy.net.listen import Listener, ListenOptions, listen
+from proxy.redis.runtime.counters import Counters
 from proxy.redis.runtime.options import Limits, RouteOptions
-from proxy.redis.runtime.route import Counters, RedisRoute
+from proxy.redis.runtime.route import RedisRoute
 from tests.integration.redis.wire import AsyncWire
 
 

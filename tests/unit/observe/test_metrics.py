@@ -22,7 +22,7 @@ from proxy.core.report import (
 )
 from proxy.observe.metrics import OTHER, POOLS_MAX, families, metric_names, text
 from proxy.postgres.runtime.counters import Counters as PostgresCounters
-from proxy.redis.runtime.route import Counters as RedisCounters
+from proxy.redis.runtime.counters import Counters as RedisCounters
 
 LABELS = {
     "route", "reason", "certificate", "state", "user", "database", "worker", "kind", "outcome",
