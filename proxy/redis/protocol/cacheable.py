@@ -56,6 +56,11 @@ class _Rule(NamedTuple):
     one_field: bool = True
 
 
+def read_keys(argv: Sequence[bytes]) -> Sequence[bytes]:
+    """The keys of a cacheable read."""
+    return argv[1:] if argv[0].upper() in (b"MGET", b"EXISTS") else argv[1:2]
+
+
 def request(args: Sequence[bytes]) -> bytes:
     """The request as an array of bulk strings. Source: Redis serialization protocol
     specification.

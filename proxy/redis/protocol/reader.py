@@ -123,7 +123,7 @@ class Reader:
                 return
             keys: Sequence[bytes] = argv[1:]
         else:
-            keys = argv[1:] if argv[0].upper() in (b"MGET", b"EXISTS") else argv[1:2]
+            keys = cacheable.read_keys(argv)
         behind = [key for key in keys if key in cached]
         if behind and reply is not None and self._cached_reply(raw, argv) == reply:
             behind = []

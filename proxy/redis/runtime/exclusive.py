@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.core.errors import ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.redis.protocol import say
-from proxy.redis.protocol.commands import EFFECTS
+from proxy.redis.protocol.commands import CACHEABLE, EFFECTS
 from proxy.redis.protocol.expected import ExclusiveState, Expected, LossTerms, Sort
 from proxy.redis.protocol.login import LinkIdentity, hello_reply
 from proxy.redis.protocol.restore import introduce, restore
@@ -206,23 +206,28 @@ class ExclusiveSession:
         return entry
 
     def _guard(self, entry: Expected, args: list[bytes]) -> None:
-        """Tells the caches of writes: when sent, when answered; queued ones with their EXEC."""
+        """Tells the caches of writes: when sent, when answered; queued ones with their EXEC.
+
+        And of reads that they might have answered (W7): what this link says is at least as new as
+        what they hold, and whoever has seen it must not see the old value after it.
+        """
         if entry.sort is Sort.MULTI:
             self._queue_guard = Guard(self.client, any_database=True)
             return
         route = self.client.route.table.route(args[0])
         if entry.sort is Sort.QUEUED:
-            if route & EFFECTS and self._queue_guard is not None:
-                self._queue_guard.add(route, args)
+            if self._queue_guard is not None:
+                self._queue_guard.note(route, args)
             return
         guard = self._queue_guard if entry.sort is Sort.EXEC else None
         if guard is None:
-            if not route & EFFECTS:
+            if not route & (EFFECTS | CACHEABLE):
                 return
             guard = Guard(self.client, any_database=True)
-            guard.add(route, args)
-        if entry.sort is Sort.BLOCKING:
-            # No barrier for a wait that may take hours: what it took is dropped when it is told.
+            guard.note(route, args)
+        if entry.sort is Sort.BLOCKING or not (route & EFFECTS or entry.sort is Sort.EXEC):
+            # No barrier for a wait that may take hours, nor for a read: what it took, or has seen
+            # changed, is dropped when it is told.
             entry.release = guard.at_once
             return
         guard.begin()

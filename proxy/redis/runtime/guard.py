@@ -6,8 +6,8 @@ One guard per batch (or per command on an exclusive link). Laws W1 to W5 of refe
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.redis.protocol.cacheable import locks_or_counts
-from proxy.redis.protocol.commands import FLUSHES, OPAQUE, WRITES
+from proxy.redis.protocol.cacheable import locks_or_counts, read_keys
+from proxy.redis.protocol.commands import CACHEABLE, EFFECTS, FLUSHES, OPAQUE, WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,13 @@ class Guard:
     def add_all(self) -> None:
         """It may write every key."""
         self._flushes = True
+
+    def note(self, route: int, args: list[bytes]) -> None:
+        """On an exclusive link: a write, or a read that a cache might have answered (W7)."""
+        if route & EFFECTS:
+            self.add(route, args)
+        elif route & CACHEABLE:
+            self._keys.extend(read_keys(args))
 
     def add(self, route: int, args: list[bytes]) -> None:
         """A command with one of the flags WRITES, OPAQUE, FLUSHES in its route."""

@@ -190,6 +190,36 @@ async def test_a_blocking_pop_is_seen(make_redis: MakeRedis, make_route: MakeRou
     assert await reader.ask("LLEN", "q") == b":0\r\n"
 
 
+@pytest.mark.parametrize("behind", ["WATCH", "MULTI"])
+async def test_what_an_exclusive_link_has_shown_is_not_taken_back(
+    make_redis: MakeRedis, make_route: MakeRoute, behind: str
+) -> None:
+    """W7: the tracking link is late with an invalidation, and another link tells the new value."""
+    server = make_redis()
+    routed = await make_route(server.port, cache=CacheOptions())
+    wire = await routed.wire(2)
+    with server.connect() as other:
+        other.set("k", "old")
+        assert await wire.ask("GET", "k") == b"$3\r\nold\r\n"
+        await settled(routed)
+        assert await wire.ask("GET", "k") == b"$3\r\nold\r\n"
+        for partition in routed.route.partitions:
+            assert partition.tracker is not None
+            assert partition.tracker.link is not None
+            partition.tracker.link.transport.pause_reading()  # type: ignore[union-attr]
+        other.set("k", "new")
+        assert await wire.ask("GET", "k") == b"$3\r\nold\r\n"  # within the lease
+        if behind == "WATCH":
+            assert await wire.ask("WATCH", "else") == b"+OK\r\n"
+            assert await wire.ask("GET", "k") == b"$3\r\nnew\r\n"
+            assert await wire.ask("UNWATCH") == b"+OK\r\n"
+        else:
+            assert await wire.ask("MULTI") == b"+OK\r\n"
+            assert await wire.ask("GET", "k") == b"+QUEUED\r\n"
+            assert await wire.ask("EXEC") == b"*1\r\n$3\r\nnew\r\n"
+        assert await wire.ask("GET", "k") == b"$3\r\nnew\r\n"
+
+
 async def test_pipelines_keep_their_order(make_redis: MakeRedis, make_route: MakeRoute) -> None:
     server = make_redis()
     routed = await make_route(server.port, cache=CacheOptions())
