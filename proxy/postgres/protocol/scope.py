@@ -215,6 +215,9 @@ REPORTED = frozenset(
     )
 )
 """Settings a session may change whose new value every server, or a newer one, reports."""
+GUESSED = REPORTED - {b"default_transaction_read_only"}
+"""Those whose report, while something unseen may have run, is taken for the session's own. A
+reload of the other fences a host: a session that kept it would stay read-only wherever it goes."""
 SURVIVES_DISCARD = frozenset(("dblink connections",))
 
 

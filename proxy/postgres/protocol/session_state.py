@@ -13,8 +13,8 @@ from proxy.postgres.protocol.effects import PrepareSql
 from proxy.postgres.protocol.fingerprint import Expected, Fingerprint
 from proxy.postgres.protocol.parameters import Params
 from proxy.postgres.protocol.scope import (
+    GUESSED,
     IDENTITY,
-    REPORTED,
     Need,
     Scope,
     Setting,
@@ -265,7 +265,7 @@ class SessionState(EffectsState):
             if name in settings and name not in IDENTITY and settings[name].value != value
         }
         if self.need is not Need.NONE and not self._errored:  # what nobody saw being set
-            for name in REPORTED & self._reports.keys() - settings.keys():
+            for name in GUESSED & self._reports.keys() - settings.keys():
                 changed[name] = Setting(self._reports[name], seen=True)
         self._reports = None
         if changed:

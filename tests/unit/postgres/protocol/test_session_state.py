@@ -306,6 +306,18 @@ def test_reported_values_become_canonical_once_idle() -> None:
     assert made.values == {b"datestyle": b"German, DMY"}
 
 
+def test_a_host_that_turns_read_only_is_no_setting_of_the_session() -> None:
+    """A reload reports it behind a function's answer, too; the look that is due tells whose."""
+    made = session("SELECT f(1)")
+    assert made.state.need is not Need.NONE
+    made.state.reported(b"default_transaction_read_only", b"on")
+    made.state.reported(b"TimeZone", b"UTC")
+    made.state.ready(IDLE)
+    assert made.values == {b"timezone": b"UTC"}
+    made.state.learn(Fingerprint(settings={b"default_transaction_read_only": b"on"}))
+    assert made.values == {b"default_transaction_read_only": b"on"}
+
+
 def test_protocol_statements() -> None:
     state = SessionState()
     state.parsed(b"", messages.parse(b"", b"SELECT 1"))
