@@ -388,8 +388,6 @@ class Expected:
             out.append(part)
         return rest
 
-    # -- messages that are opened
-
     def _news(
         self, kind: int, data: bytes, begin: int, at: tuple[int, int], out: list[bytes]
     ) -> int:
@@ -405,9 +403,10 @@ class Expected:
                 self.client_params[name] = value
                 if unit is not None:
                     self.state.reported(name, value)
-        elif kind == _NOTIFICATION and unit is not None:  # within its answer, and no part of it
-            begin = self._without(data, begin, at, out)
-            out.append(data[start:stop])
+        elif kind == _NOTIFICATION and unit is not None:
+            if skip or (begin == start and not unit.held):  # no part of the answer, none before it
+                out.append(data[start:stop])
+                return stop
         elif kind == _NOTICE:
             if data.find(b"C57P0", start, stop) >= 0:
                 warning = farewell(data[start + 5 : stop])

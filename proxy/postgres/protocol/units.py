@@ -18,7 +18,7 @@ from proxy.core.reasons import Reason
 from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
 from proxy.postgres.protocol.statement import Class, Opaque, Script, Tx
 
-UNIT_BYTES_MAX: Final = 1 << 20
+UNIT_BYTES_MAX = 1 << 20  # not Final: tests set it
 RAW_HEAD_BYTES = 8 << 10  # of a longer message, seen before it is passed on: names stand there
 
 _NOT_ROWS = bytes(code != ord("d") for code in range(256))
