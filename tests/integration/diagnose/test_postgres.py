@@ -293,7 +293,8 @@ def test_a_path_that_kills_idle_links(postgres: PostgresServer) -> None:
         targets = []
         for cut in (Cut.FIN, Cut.RST, Cut.SILENCE):
             cutter = stack.enter_context(
-                ThreadCutter(Target(address=address), on_hop=kills_idle(3.0, cut))
+                # Not at 3 s, when a link is asked: libpq has the same words for a reset and an end.
+                ThreadCutter(Target(address=address), on_hop=kills_idle(2.5, cut))
             )
             url = f"postgresql://postgres@127.0.0.1:{cutter.port}/app?sslmode=disable"
             targets.append(postgres_at(url, name=cut.name))
@@ -302,7 +303,7 @@ def test_a_path_that_kills_idle_links(postgres: PostgresServer) -> None:
         killed = finding(found, "postgres.idle_path")
         assert words in killed.measured
         assert killed.number is not None
-        assert 2.5 <= killed.number.value <= 4.5
+        assert 2.4 <= killed.number.value <= 4.0
     killed = finding(silence, "postgres.idle_path")
     assert "dropped in silence: nothing comes back any more between" in killed.measured
     for found in (fin, rst, silence):
