@@ -150,7 +150,7 @@ class _Half(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the peer; called by the flow that leads here."""
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is not None and not (self.transport.is_closing() or self.wrote_end):
             self.transport.write(data)
         if self.other is not None and not self.other.flow.full():
             self.other.unpause("queue")

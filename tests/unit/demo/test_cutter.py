@@ -181,6 +181,19 @@ async def test_half_close_leaves_the_other_direction(echo: Echo) -> None:
         writer.close()
 
 
+async def test_a_tls_abort_behind_a_half_close(echo: Echo) -> None:
+    """There is nobody left to be told a broken record."""
+    async with Cutter(to(echo)) as cutter:
+        reader, writer = await connect(cutter)
+        hop = await cutter.hop(0)
+        hop.cut(Cut.HALF_CLOSE, Direction.TO_CLIENT)
+        assert await reader.read() == b""
+        hop.cut(Cut.TLS_ABORT)
+        await echo.ended.wait()
+        writer.close()
+        await cutter.idle()
+
+
 async def test_delay_and_rate(echo: Echo) -> None:
     loop = asyncio.get_running_loop()
     plan = Plan(
