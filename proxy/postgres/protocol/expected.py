@@ -2,6 +2,7 @@
 
 Every unit sent upstream waits here until its ReadyForQuery. Its answer is for the client, or SKIP
 (the proxy sent it). The link is at a boundary when nothing is owed.
+
 Bytes pass in chunks: headers are scanned, bodies are opened only where they teach something. The
 start of an answer is held back until its ReadyForQuery, HELD_BYTES_MAX, or the runtime's 20 ms
 (design, section 4.2), so that a small answer is delivered whole or not at all.
@@ -114,9 +115,7 @@ class Expected:
         self.warning: dict[str, str] | None = None
         self.transactions = 0
         self.learned = False  # since the runtime last looked, something may want its attention
-        self.guarded = (
-            False  # the link is in a transaction of the proxy's own, or about to leave it
-        )
+        self.guarded = False  # a transaction of the proxy's own is not closed yet
         self.on_refused_read_only: Callable[[], bytes] | None = None
         self._watching = 0
         self._carry = b""

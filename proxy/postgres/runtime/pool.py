@@ -13,14 +13,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
+from proxy.core.errors import LimitExceeded, UpstreamRefused, UpstreamUnavailable
 from proxy.core.reasons import Reason
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.client_login import Credentials
 from proxy.postgres.protocol.restore import Cleaning
 from proxy.postgres.protocol.say import Wait
 from proxy.postgres.runtime.link import Link, Phase, errors_in
-from proxy.postgres.runtime.pool_context import Hold, PoolContext, PoolKey, Startup, Waiter
+from proxy.postgres.runtime.pool_context import (
+    Hold,
+    PoolContext,
+    PoolKey,
+    Startup,
+    Waiter,
+    timed_out,
+)
 from proxy.postgres.runtime.upstream import Wanted, suits
 
 CLEAN_S = 5.0  # a link that takes longer to be cleaned is closed
@@ -145,7 +152,7 @@ class Pool:
                 return await waiter.future
         except TimeoutError:
             self._forget(waiter)
-            raise self._timeout(self._cause(started_s)) from None
+            raise timed_out(self._cause(started_s), self._context.upstream) from None
         except asyncio.CancelledError:
             self._forget(waiter)
             raise
@@ -179,20 +186,6 @@ class Pool:
             return Wait.SERVER_FULL
         well = upstream.available and upstream.spoke_s >= started_s
         return Wait.OPENING if well else Wait.AWAY
-
-    def _timeout(self, cause: Wait) -> ProxyError:
-        upstream = self._context.upstream
-        match cause:
-            case Wait.POOL_FULL:
-                return UpstreamUnavailable("all links are in use", Reason.POOL_TIMEOUT)
-            case Wait.OPENING:
-                return UpstreamUnavailable("others' links were opened first", Reason.POOL_TIMEOUT)
-            case Wait.SERVER_FULL:
-                wire = upstream.full_wire
-                return UpstreamRefused(upstream.last_error, Reason.UPSTREAM_FULL, wire)
-            case Wait.AWAY | Wait.PAUSED:
-                error = upstream.last_error or "It has not answered so far."
-                return UpstreamUnavailable(error, Reason.HOLD_TIMEOUT)
 
     def _pop(self, startup: Startup) -> Link | None:
         """The idle link used last that fits, if nobody waits for one already."""

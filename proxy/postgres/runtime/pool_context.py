@@ -8,12 +8,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.core.errors import LimitExceeded
+from proxy.core.errors import LimitExceeded, ProxyError, UpstreamRefused, UpstreamUnavailable
 from proxy.core.events import Events
 from proxy.core.reasons import Reason
 from proxy.core.report import Latency
 from proxy.net.gate import Gate
 from proxy.net.tasks import TaskSet
+from proxy.postgres.protocol.say import Wait
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.options import PoolOptions, ResilienceOptions
 from proxy.postgres.runtime.upstream import Upstream
@@ -89,3 +90,18 @@ class PoolContext:
     events: Events
     rng: random.Random
     route: str
+
+
+def timed_out(cause: Wait, upstream: Upstream) -> ProxyError:
+    """What a session is told that has waited `hold_s` for this cause."""
+    match cause:
+        case Wait.POOL_FULL:
+            return UpstreamUnavailable("all links are in use", Reason.POOL_TIMEOUT)
+        case Wait.OPENING:
+            return UpstreamUnavailable("others' links were opened first", Reason.POOL_TIMEOUT)
+        case Wait.SERVER_FULL:
+            wire = upstream.full_wire
+            return UpstreamRefused(upstream.last_error, Reason.UPSTREAM_FULL, wire)
+        case Wait.AWAY | Wait.PAUSED:
+            error = upstream.last_error or "It has not answered so far."
+            return UpstreamUnavailable(error, Reason.HOLD_TIMEOUT)

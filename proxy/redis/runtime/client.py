@@ -13,12 +13,12 @@ from proxy.core.errors import LimitExceeded, PeerProtocolError, ProxyError, Upst
 from proxy.core.reasons import Reason
 from proxy.net.listen import is_local
 from proxy.redis.protocol import say
-from proxy.redis.protocol.commands import BULK, EFFECTS
+from proxy.redis.protocol.commands import BULK
 from proxy.redis.protocol.login import protocol_error_line
 from proxy.redis.protocol.session_state import Broken, ReplyMode, SessionState
 from proxy.redis.runtime.batch import Batch
 from proxy.redis.runtime.dispatch import handle_special, intervene
-from proxy.redis.runtime.guard import Guard
+from proxy.redis.runtime.guard import Guard, guard_of
 from proxy.redis.runtime.mute import Mute
 from proxy.redis.runtime.options import AuthMethod
 from proxy.redis.runtime.runs import (
@@ -363,15 +363,7 @@ class ClientConnection(ClientStream):
         """Sends one command by itself, its reply dropped if the client wants none."""
         self.lane = self.lane_for(bulk)
         taker = self.mute if self.session.mutes() else self
-        self.send_guarded(self.lane, Batch(taker, data, 1), self._guard_of(args))
-
-    def _guard_of(self, args: list[bytes]) -> Guard | None:
-        route = self.route.table.route(args[0])
-        if self.route.caches is None or not route & EFFECTS:
-            return None
-        guard = Guard(self)
-        guard.add(route, args)
-        return guard
+        self.send_guarded(self.lane, Batch(taker, data, 1), guard_of(self, args))
 
     def say(self, line: bytes) -> None:
         """A reply of the proxy's own, unless the client wants none."""

@@ -98,6 +98,16 @@ class Guard:
         self.end()
 
 
+def guard_of(client: "ClientConnection", args: list[bytes]) -> Guard | None:
+    """That of one command for a shared lane; None if no cache need hear of it."""
+    route = client.route.table.route(args[0])
+    if client.route.caches is None or not route & EFFECTS:
+        return None
+    guard = Guard(client)
+    guard.add(route, args)
+    return guard
+
+
 def guard_keys(client: "ClientConnection", keys: list[bytes]) -> "Callable[[], None]":
     """As a Guard of writes of just these keys, begun already; to be called for its end."""
     caches, database = client.route.caches, client.session.db

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from proxy.demo.servers import PostgresServer
 from tests import wire
 from tests.integration.postgres.fake import IDLE, ONE, FakePostgres, answer, failure, log_in, read
-from tests.integration.postgres.kit import Make, Proxied, eventually
+from tests.integration.postgres.kit import Make, Proxied, backends, eventually
 from tests.wire import PgWire, message, zero
 
 pytestmark = pytest.mark.servers
@@ -168,3 +169,40 @@ def test_rows_wait_behind_their_copy(play: Play) -> None:
         assert wire.kinds(session.until_ready()) == "GCZ"
     copied = [COPY, "(rows)", "(rows end)"]
     heard(server, ["BEGIN READ ONLY", READ, "COMMIT", *copied])
+
+
+def test_a_statement_that_cannot_be_made_again_fails_nothing_else(
+    proxied: Make, postgres: PostgresServer
+) -> None:
+    """EXECUTE may name any of them, so all are made again: outside of the read's transaction."""
+    postgres.sql("create table gone (n int)")
+    proxy = proxied(postgres)
+    with proxy.wire() as session:
+        texts = {"good": "select 1 from pg_sleep(0.5)", "bad": "select n from gone"}
+        for name, text in texts.items():
+            session.send(wire.parse(text, name) + wire.SYNC)
+            session.until_ready()
+        postgres.sql("drop table gone")
+        session.send(wire.query("execute good"))
+        eventually(lambda: backends(postgres, "query = 'execute good' and state = 'active'"))
+        proxy.cut()
+        assert wire.rows(session.until_ready()) == [(b"1",)]
+        assert proxy.named("replayed")[0]["certificate"] == "read_only"
+
+
+def test_a_statement_that_was_not_made_again_is_tried_again(
+    proxied: Make, postgres: PostgresServer
+) -> None:
+    """What met its Parse has passed (a cancel that came late, a table that was away)."""
+    postgres.sql("create table away (n int)")
+    proxy = proxied(postgres)
+    with proxy.wire() as session:
+        session.send(wire.parse("select count(*) from away", "counts") + wire.SYNC)
+        session.until_ready()
+        postgres.sql("drop table away")
+        proxy.cut()
+        proxy.until("link_lost")
+        assert wire.sqlstate(session.query("execute counts")) == "26000"
+        postgres.sql("create table away (n int)")
+        assert session.value("execute counts") == b"0"
+    postgres.sql("drop table away")
