@@ -34,7 +34,7 @@ help:
 	@echo "make compiled  build the data path as machine code into .venv/compiled (make bench measures it)"
 	@echo "make bench     speed against direct, PgBouncer, redis-server and HAProxy (BENCH_ARGS=--quick: 2 minutes)"
 	@echo "make campaign  a seeded fault campaign (SEED=... SECONDS=...), then the fault tests"
-	@echo "make simulation  both runtimes on a virtual clock (RUNS=... SEED=...: the first)"
+	@echo "make simulation  both runtimes on a virtual clock (RUNS=... SEED=...: the first, JOBS=...)"
 	@echo "make soak      2000 clients, a cut every second, ten minutes (SEED=... SECONDS=...): does anything grow"
 	@echo "make picture   the dashboard's pictures in docs/, from a running demo"
 	@echo "make clean     remove .venv and caches"
@@ -85,10 +85,11 @@ campaign: $(VENV)/.dev $(VENV)/.servers
 	@$(PY) -m tests.campaign "$(SEED)" "$(SECONDS)"
 	@$(PYTEST) tests/faults $(CAMPAIGN_ARGS)
 
-# Interpreted: the simulation puts its own network under the modules.
+# Interpreted: the simulation puts its own network under the modules. On all cores, unless JOBS says how many.
+simulation: SIMULATED := --from "$(or $(SEED),1)" $(if $(JOBS),--jobs "$(JOBS)")
 simulation: $(VENV)/.dev
-	@$(PY) -m tests.simulation --runs "$(or $(RUNS),10000)" --from "$(or $(SEED),1)"
-	@$(PY) -m tests.simulation --dialect redis --runs "$(or $(RUNS),2000)" --from "$(or $(SEED),1)"
+	@$(PY) -m tests.simulation $(SIMULATED) --runs "$(or $(RUNS),10000)"
+	@$(PY) -m tests.simulation $(SIMULATED) --runs "$(or $(RUNS),2000)" --dialect redis
 
 soak: $(VENV)/.dev $(VENV)/.servers
 	@$(PY) -m tests.soak "$(SEED)" "$(SECONDS)"
