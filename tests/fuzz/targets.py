@@ -41,7 +41,7 @@ def chunks(data: bytes, rng: random.Random) -> list[bytes]:
 
 def gatherer(data: bytes, rng: random.Random) -> str:
     """A client of PostgreSQL: what it sends goes on in order, unchanged, and is not hoarded."""
-    core = Gatherer(CLASSIFIER.script)
+    core = Gatherer(CLASSIFIER)
     sent = b""
     for chunk in chunks(data, rng):
         pieces = core.feed(chunk)
@@ -59,7 +59,7 @@ def gatherer(data: bytes, rng: random.Random) -> str:
 def expected(data: bytes, rng: random.Random) -> str:
     """A server of PostgreSQL, from which answers to some units are owed; then its link dies."""
     state = SessionState()
-    core_of_client = Gatherer(CLASSIFIER.script)
+    core_of_client = Gatherer(CLASSIFIER)
     core = Expected(state, core_of_client)
     for _ in range(rng.randint(0, 4)):
         for unit, _, last in core_of_client.feed(rng.choice(OWED)):

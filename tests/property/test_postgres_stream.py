@@ -104,7 +104,7 @@ def said(pieces: list[Piece]) -> list[object]:
 @settings(max_examples=300, deadline=None)
 @given(client_streams, cuts)
 def test_pieces_are_the_bytes_put_in(data: bytes, sizes: list[int]) -> None:
-    whole, chopped = Gatherer(CLASSIFIER.script), Gatherer(CLASSIFIER.script)
+    whole, chopped = Gatherer(CLASSIFIER), Gatherer(CLASSIFIER)
     data += SYNC
     wanted = whole.feed(data)
     pieces = [piece for part in parts_of(data, sizes) for piece in chopped.feed(part)]
@@ -144,7 +144,7 @@ common = st.one_of(common, st.lists(steps, max_size=4).map(lambda parts: b"".joi
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.one_of(common, common, client_messages), max_size=8))
 def test_the_short_way_says_the_same(chunks: list[bytes]) -> None:
-    slow, fast = Gatherer(CLASSIFIER.script), Gatherer(CLASSIFIER.script)
+    slow, fast = Gatherer(CLASSIFIER), Gatherer(CLASSIFIER)
     for data in chunks:
         unit = whole_unit(fast, data)
         pieces: list[Piece] = fast.feed(data) if unit is None else [(unit, data, True)]
@@ -156,7 +156,7 @@ def test_the_short_way_says_the_same(chunks: list[bytes]) -> None:
 @settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=80), st.sampled_from(b"QPB"))
 def test_the_short_way_takes_no_nonsense(data: bytes, kind: int) -> None:
-    slow, fast = Gatherer(CLASSIFIER.script), Gatherer(CLASSIFIER.script)
+    slow, fast = Gatherer(CLASSIFIER), Gatherer(CLASSIFIER)
     chunk = bytes([kind]) + data
     unit = whole_unit(fast, chunk)
     if unit is not None:
@@ -166,7 +166,7 @@ def test_the_short_way_takes_no_nonsense(data: bytes, kind: int) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), cuts, client_streams)
 def test_any_bytes_are_cut_or_refused(data: bytes, sizes: list[int], before: bytes) -> None:
-    gatherer = Gatherer(CLASSIFIER.script)
+    gatherer = Gatherer(CLASSIFIER)
     out = b""
     for part in parts_of(before + data, sizes):
         out += b"".join(piece for _, piece, _ in gatherer.feed(part))
@@ -239,14 +239,14 @@ class Session:
     """The core, with all units sent at once."""
 
     def __init__(self, drawn: list[tuple[tuple[bytes, bytes], bool]]) -> None:
-        self.gatherer = Gatherer(CLASSIFIER.script)
+        self.gatherer = Gatherer(CLASSIFIER)
         self.state = SessionState()
         self.expected = Expected(self.state, self.gatherer)
         for (sent, answer), ours in drawn:
             self._send(sent, ours and COPY_IN not in answer)
 
     def _send(self, sent: bytes, ours: bool) -> None:
-        gatherer = Gatherer(CLASSIFIER.script) if ours else self.gatherer
+        gatherer = Gatherer(CLASSIFIER) if ours else self.gatherer
         for unit, part, _ in gatherer.feed(sent):
             if unit is not None:
                 unit.skip = ours

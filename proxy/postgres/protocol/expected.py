@@ -40,6 +40,7 @@ from proxy.postgres.protocol.lessons import (
     only_parses,
     parsed,
     replies_in,
+    told,
     unlearn,
 )
 from proxy.postgres.protocol.session_state import SessionState
@@ -129,7 +130,7 @@ class Expected:
         """A unit goes out: an answer is owed from now on. `hold`: its start may be held back."""
         unit.started = True
         if hold:
-            unit.held = []
+            unit.held = ()
         self.count(unit)
         if not self.inflight or not self._merged(self.inflight[-1], unit):
             self.inflight.append(unit)
@@ -180,10 +181,10 @@ class Expected:
         """True while bytes for the client are held back."""
         return bool(self.inflight and self.inflight[0].held)
 
-    def release(self) -> list[bytes]:
+    def release(self) -> tuple[bytes, ...]:
         """Stop holding the head's answer back; returns what was held."""
         if not self.inflight or self.inflight[0].held is None:
-            return []
+            return ()
         unit = self.inflight[0]
         held, unit.held = unit.held, None
         assert held is not None
@@ -251,9 +252,7 @@ class Expected:
             data = self._pass_raw(data, out)
             if not data:
                 return out
-        if self._carry:
-            data = self._carry + data
-            self._carry = b""
+        data, self._carry = self._carry + data, b""
         marks = self._marks
         marks.clear()
         inflight = self.inflight
@@ -306,8 +305,7 @@ class Expected:
             raise PeerProtocolError("invalid transaction status", Reason.UPSTREAM_PROTOCOL)
         unit = self.inflight.popleft()
         if not unit.skip:
-            if unit.held:
-                out.extend(unit.held)
+            out.extend(unit.held or ())
             if unit.read_only:
                 if begin < start:
                     out.append(data[begin:start])
@@ -357,7 +355,7 @@ class Expected:
                 unit.replies += replies_in((data[begin:end],))
             out.append(data[begin:end])
             return
-        unit.held.append(data[begin:end])
+        unit.held = (*unit.held, data[begin:end])
         unit.held_bytes += end - begin
         if unit.held_bytes > HELD_BYTES_MAX or (unit.flushed and flush_is_over(unit)):
             out.extend(self.release())
@@ -399,7 +397,7 @@ class Expected:
             self.link_params[name] = value
             self.learned = True
             if not skip:
-                self.client_params[name] = value
+                told(self, name, value)
                 if unit is not None:
                     self.state.reported(name, value)
         elif kind == _NOTIFICATION and unit is not None:
@@ -449,7 +447,11 @@ class Expected:
         self.state.errored()
         if unit.read_only and b"C25006\0" in body and self.on_refused_read_only is not None:
             begin = self._without(data, begin, at, out)
-            (unit.held if unit.held is not None else out).append(self.on_refused_read_only())
+            said = self.on_refused_read_only()
+            if unit.held is None:
+                out.append(said)
+            else:
+                unit.held = (*unit.held, said)
         return begin
 
     def _copy_in(self, unit: Unit) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from proxy.postgres.protocol.expected import Expected
 
 REPLIES = frozenset(b"123nTCIs")  # each ends the answer to one extended-protocol message
+_CONFORMING = b"standard_conforming_strings"
 _OTHER_TYPE = 2278  # void: a type no parameter has
 PROLOGUE_BYTES_MAX = 64 << 10
 UNKNOWN = Statement(Class.OTHER, "", opaque=Opaque.STRONG)
@@ -178,6 +179,13 @@ def farewell(body: bytes) -> dict[str, str] | None:
     if fields.get("C") not in ("57P01", "57P02", "57P03"):
         return None
     return fields if fields.get("V", fields.get("S")) == "WARNING" else None
+
+
+def told(owner: "Expected", name: bytes, value: bytes) -> None:
+    """The client sees this ParameterStatus."""
+    owner.client_params[name] = value
+    if name == _CONFORMING:
+        owner.gatherer.conforming = value != b"off"
 
 
 def replies_in(parts: "Iterable[bytes]") -> int:

@@ -15,6 +15,7 @@ from typing import Final
 
 from proxy.core.errors import PeerProtocolError
 from proxy.core.reasons import Reason
+from proxy.postgres.protocol.classify import Classifier
 from proxy.postgres.protocol.framing import Mark, scan, whole_bytes
 from proxy.postgres.protocol.statement import Class, Opaque, Script, Tx
 
@@ -87,7 +88,7 @@ class Unit:
     delivered = False  # all of them had when the link died: only its Sync is to be answered
     released = False  # some of its answer has reached the client
     rows = 0
-    held: list[bytes] | None = None  # the start of its answer; None once it may not be held
+    held: tuple[bytes, ...] | None = None  # its answer's start; None once it may not be held
     held_bytes = 0
     attempts = 0
     say: bytes | None = None  # what the proxy answers itself, instead of sending it
@@ -179,19 +180,16 @@ class Unit:
 
     def steers(self) -> bool:
         """True if any statement in it begins or ends a transaction, or is not known."""
-        for script in self.scripts():
-            if script is None:
-                return True
-            if any(statement.tx is not Tx.NONE for statement in script.statements):
-                return True
-        return False
+        return any(
+            script is None or any(one.tx is not Tx.NONE for one in script.statements)
+            for script in self.scripts()
+        )
 
 
 QUERY: Final = Kind.QUERY  # for the hot path: compiled, a member of an Enum is a look-up
 BATCH: Final = Kind.BATCH
 
-# What feed() returns: bytes, the unit they belong to (None: COPY rows, a Terminate), and whether
-# they complete it.
+# Of feed(): bytes, their unit (None: COPY rows, a Terminate), and whether they complete it.
 Piece = tuple[Unit | None, bytes, bool]
 
 
@@ -205,15 +203,17 @@ class Gatherer:
         "_raw_left",
         "_raw_unit",
         "_tail",
+        "classifier",
+        "conforming",
         "fault",
         "names",
         "portals",
-        "script",
         "terminated",
     )
 
-    def __init__(self, script: Callable[[bytes], Script]) -> None:
-        self.script = script
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.conforming = True  # the client's standard_conforming_strings
         self._open: Unit | None = None  # the unit being gathered
         self._gathered: list[bytes] = []  # its bytes that are in no piece yet
         self._tail = b""  # a message that is not whole yet
@@ -250,8 +250,7 @@ class Gatherer:
             data = self._pass_raw(data, pieces)
             if not data:
                 return
-        if self._tail:
-            data = self._tail + data
+        data = self._tail + data
         marks: list[Mark] = []
         try:
             end, rows = scan(data, 0, _NOT_ROWS, marks, Reason.CLIENT_PROTOCOL)
@@ -290,6 +289,10 @@ class Gatherer:
             self._gathered.append(data[begin:end])
         self._tail = data[end:]
         self._spill(pieces)
+
+    def script(self, text: bytes) -> Script:
+        """What this SQL text is, as the server would read it in this session."""
+        return self.classifier.script(text, self.conforming)
 
     @property
     def between_units(self) -> bool:

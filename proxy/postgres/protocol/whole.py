@@ -17,6 +17,7 @@ from proxy.postgres.protocol.units import BATCH, QUERY, UNIT_BYTES_MAX, Gatherer
 if TYPE_CHECKING:
     from proxy.postgres.protocol.statement import Script
 
+_BYTES_MAX: Final = UNIT_BYTES_MAX  # compiled, the other one is a look-up
 _QUERY: Final = 0x51
 _PARSE: Final = 0x50
 _BIND: Final = 0x42
@@ -33,7 +34,7 @@ _TAILS: Final = {
 
 def whole_unit(gatherer: Gatherer, data: bytes) -> Unit | None:
     """The unit that `data` is, complete; None if feed() has to look at it."""
-    if not gatherer.between_units or len(data) > UNIT_BYTES_MAX:
+    if not gatherer.between_units or len(data) > _BYTES_MAX:
         return None
     kind = data[0]
     if kind == _QUERY:
@@ -53,10 +54,10 @@ def _query(gatherer: Gatherer, data: bytes) -> Unit | None:
     unit.script = script = gatherer.script(data[5:-1])
     if not script.plain:
         unit.watch = True
-    if gatherer.names:
-        gatherer.names.pop(b"", None)
-    if gatherer.portals:
-        gatherer.portals.pop(b"", None)
+    if b"" in gatherer.names:
+        del gatherer.names[b""]
+    if b"" in gatherer.portals:
+        del gatherer.portals[b""]
     return unit
 
 

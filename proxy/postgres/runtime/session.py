@@ -16,6 +16,7 @@ from proxy.core.reasons import Reason
 from proxy.postgres.protocol import say
 from proxy.postgres.protocol.client_login import welcome
 from proxy.postgres.protocol.expected import FAILED, IDLE
+from proxy.postgres.protocol.lessons import told
 from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.protocol.whole import whole_unit
 from proxy.postgres.runtime import attach, loss, reenter
@@ -265,7 +266,8 @@ class Session(EndingSession):
         if first:
             self.become(Phase.READY)
             self.key = self.route.new_key(self, link.pid)
-            self.expected.client_params = dict(link.params)
+            for name, value in link.params.items():
+                told(self.expected, name, value)
             self.say(welcome(link.params, self.key.message()))
         else:
             self._tell_changes(link)

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.postgres.protocol import messages
 from proxy.postgres.protocol.expected import IDLE, Expected
+from proxy.postgres.protocol.lessons import told
 from proxy.postgres.protocol.session_state import SessionState
 from proxy.postgres.protocol.units import Gatherer, Kind, Unit
 from proxy.postgres.runtime.sampling import SAMPLE_EVERY, Sample
 
 if TYPE_CHECKING:
     from proxy.core.reasons import Reason
-    from proxy.postgres.protocol.classify import Classifier
     from proxy.postgres.protocol.keys import CancelKey
-    from proxy.postgres.protocol.statement import Script
     from proxy.postgres.runtime.link import Link
     from proxy.postgres.runtime.pool import Pool, Startup
     from proxy.postgres.runtime.route import PostgresRoute
@@ -68,8 +67,6 @@ class Entry:
 NO_QUEUE: deque[Entry] = deque(maxlen=0)
 NOT_PAUSED: frozenset[str] = frozenset()
 
-_CONFORMING: Final = b"standard_conforming_strings"
-
 
 def give(transport: asyncio.Transport | None, data: bytes) -> None:
     """Write to a transport of which nobody knows better than that it is open.
@@ -98,7 +95,6 @@ class SessionBase:
         "_paused",
         "_queue",
         "_queued_bytes",
-        "classifier",
         "doomed",
         "ending",
         "expected",
@@ -132,14 +128,13 @@ class SessionBase:
         self, route: "PostgresRoute", pool: "Pool", startup: "Startup", number: int
     ) -> None:
         self.route = route
-        self.classifier: Classifier = route.classifier
         self.pool = pool
         self.startup = startup
         self.number = number
         self.minor = 0  # protocol 3.minor, as the client negotiated it
         self.phase = Phase.JOINING
         self.state = SessionState()
-        self.gatherer = Gatherer(self._script)
+        self.gatherer = Gatherer(route.classifier)
         self.expected = Expected(self.state, self.gatherer)
         self.transport: asyncio.Transport | None = None
         self.link: Link | None = None
@@ -184,15 +179,11 @@ class SessionBase:
         assert phase in LEGAL[self.phase], f"{self.phase} → {phase}"
         self.phase = phase
 
-    def _script(self, text: bytes) -> "Script":
-        conforming = self.expected.client_params.get(_CONFORMING) != b"off"
-        return self.classifier.script(text, conforming)
-
     def own_query(self, text: bytes) -> Unit:
         """A Query of the proxy's own."""
         unit = Unit(Kind.QUERY, messages.query(text))
         unit.complete = unit.skip = True
-        unit.script = self._script(text)
+        unit.script = self.gatherer.script(text)
         return unit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -249,7 +240,7 @@ class SessionBase:
         seen = self.expected.client_params
         for name, value in link.params.items():
             if seen.get(name) != value:
-                seen[name] = value
+                told(self.expected, name, value)
                 self.say(messages.parameter_status(name, value))
 
     def put_first(self, entries: list[Entry]) -> None:

@@ -82,7 +82,7 @@ def status(name: str, value: str) -> bytes:
 
 def gatherer() -> Gatherer:
     """One that reads SQL as the proxy does."""
-    return Gatherer(Classifier().script)
+    return Gatherer(Classifier())
 
 
 def every_cut(data: bytes) -> Iterator[list[bytes]]:

@@ -66,7 +66,7 @@ def test_a_notification_in_an_answer_is_no_part_of_it() -> None:
     assert not talk.units[0].released
     assert talk.server(c("SELECT 1") + z()) == TABLE + NOTE + ROW + c("SELECT 1") + z()
     talk.client(q("SELECT 2"))
-    assert talk.expected.release() == []
+    assert talk.expected.release() == ()
     assert talk.server(NOTE) == NOTE
     assert not talk.units[1].released
 
@@ -82,13 +82,13 @@ def test_what_is_held_back_may_be_released() -> None:
     assert talk.server(ROW * 2) == ROW * 2
     assert talk.units[0].rows == 3
     assert talk.server(c("SELECT 3") + z()) == c("SELECT 3") + z()
-    assert talk.expected.release() == []
+    assert talk.expected.release() == ()
 
 
 def test_released_before_anything_came_nothing_is_released() -> None:
     talk = Talk()
     talk.client(q("SELECT 1"))
-    assert talk.expected.release() == []
+    assert talk.expected.release() == ()
     assert not talk.units[0].released
     assert talk.server(ROW) == ROW  # held back no more
     assert talk.units[0].released

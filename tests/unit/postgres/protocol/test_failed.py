@@ -14,11 +14,13 @@ KNOWN = {b"back": b"ROLLBACK", b"one": b"SELECT 1"}
 
 def gathered(data: bytes) -> Unit:
     """The last unit of these messages, whole or not."""
-    return [unit for unit, _, _ in Gatherer(classify.read).feed(data) if unit is not None][-1]
+    return [unit for unit, _, _ in Gatherer(classify.Classifier()).feed(data) if unit is not None][
+        -1
+    ]
 
 
 def said(data: bytes, *, untold: bool = False, chains: bool = True) -> Answer | Elsewhere:
-    gatherer = Gatherer(classify.read)
+    gatherer = Gatherer(classify.Classifier())
 
     def known(name: bytes) -> Script | None:
         return classify.read(KNOWN[name]) if name in KNOWN else None
@@ -47,7 +49,7 @@ def test_a_rollback_is_never_refused(untold: bool) -> None:
 def test_a_unit_that_is_not_finished_waits() -> None:
     unit = Unit(gathered(m.sync()).kind)
     unit.pieces = [m.parse(b"", b"ROLLBACK")]
-    gatherer = Gatherer(classify.read)
+    gatherer = Gatherer(classify.Classifier())
     failed = Failed(True, True, None, gatherer.script_of, lambda _: None)
     assert answer(unit, failed) is Elsewhere.LATER
 
