@@ -59,7 +59,7 @@ class Call:
         when: float = 0.0,
     ) -> None:
         self.loop, self.callback, self.args, self._when = loop, callback, args, when
-        self.context = contextvars.copy_context() if context is None else context
+        self.context = context
 
     def __repr__(self) -> str:
         return f"<{self.callback!r} at {self._when}>"
@@ -140,7 +140,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if call.callback is None:
                 continue
             try:
-                call.context.run(call.callback, *call.args)
+                if call.context is None:  # nothing here has a context of its own but tasks
+                    call.callback(*call.args)
+                else:
+                    call.context.run(call.callback, *call.args)
             except Exception as error:
                 about = {"message": f"Exception in callback {call!r}", "exception": error}
                 self.call_exception_handler(about)

@@ -3,7 +3,6 @@
 Owns: processes, their end, runs that die. Must not know: what a run does, how it is told.
 """
 
-import gc
 import signal
 import traceback
 from collections import Counter
@@ -50,9 +49,8 @@ def take(dialect: str, seeds: range) -> list[Told]:
 
 
 def _begin_process() -> None:
-    """In each process: Ctrl-C is the parent's to hear, and what is imported stays."""
+    """In each process: Ctrl-C is the parent's to hear."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()
 
 
 @contextmanager

@@ -147,7 +147,7 @@ class Endpoint(asyncio.Transport):
             return
         self._out += data
         self._carry()
-        if not self._full and self.get_write_buffer_size() > HIGH_BYTES:
+        if len(self._out) > SNDBUF_BYTES + HIGH_BYTES and not self._full:
             self._full = True
             self.protocol.pause_writing()
 
@@ -199,16 +199,15 @@ class Endpoint(asyncio.Transport):
             self._fin_sent = True
             if not self.silent:
                 self._later(peer._receive_fin)
-        if self._closing and self.get_write_buffer_size() == 0:
+        if self._closing and len(self._out) <= SNDBUF_BYTES:
             self._lose(None)
 
     def _later(self, callback: Callable[..., None], *args: Any) -> None:
         """In order, after a delay."""
         loop = self.network.loop
+        arrive_s = loop.time() + self.lag_s + self.network.delay_s()
         # Never at the same time: timers of one time run in any order.
-        self._arrive_s = max(
-            self._arrive_s + 1e-7, loop.time() + self.lag_s + self.network.delay_s()
-        )
+        self._arrive_s = max(self._arrive_s + 1e-7, arrive_s)
         loop.call_at(self._arrive_s, callback, *args)
 
     # -- in
@@ -239,7 +238,8 @@ class Endpoint(asyncio.Transport):
             await self._read
 
     def _deliver(self) -> None:
-        self._tell_reader()
+        if self._read is not None:
+            self._tell_reader()
         if self._paused or self._closing or self.lost or self.protocol is None or self._losing:
             return
         if self._inbox:

@@ -44,25 +44,23 @@ def command(*args: bytes) -> bytes:
 
 def encode(value: Any, resp: int) -> bytes:
     """As a server of this version sends it."""
-    match value:
-        case None:
-            return b"_\r\n" if resp == 3 else b"$-1\r\n"
-        case _NilArray():
-            return b"_\r\n" if resp == 3 else b"*-1\r\n"
-        case Simple():
-            return b"+%b\r\n" % value
-        case Err():
-            return b"-%b\r\n" % value
-        case bytes():
-            return b"$%d\r\n%b\r\n" % (len(value), value)
-        case int():
-            return b":%d\r\n" % value
-        case dict():
-            head = b"%%%d\r\n" % len(value) if resp == 3 else b"*%d\r\n" % (2 * len(value))
-            pairs = (encode(one, resp) for pair in value.items() for one in pair)
-            return head + b"".join(pairs)
-    mark = b">" if isinstance(value, Push) and resp == 3 else b"*"
-    return mark + b"%d\r\n" % len(value) + b"".join(encode(one, resp) for one in value)
+    kind = type(value)
+    if kind is bytes:
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    if kind is list or kind is Push:
+        mark = b">" if kind is Push and resp == 3 else b"*"
+        return mark + b"%d\r\n" % len(value) + b"".join([encode(one, resp) for one in value])
+    if kind is dict:
+        head = b"%%%d\r\n" % len(value) if resp == 3 else b"*%d\r\n" % (2 * len(value))
+        return head + b"".join([encode(one, resp) for pair in value.items() for one in pair])
+    if value is None or value is NIL_ARRAY:
+        return b"_\r\n" if resp == 3 else b"$-1\r\n" if value is None else b"*-1\r\n"
+    return _LINES[kind] % value
+
+
+_LINES = {Simple: b"+%b\r\n", int: b":%d\r\n", Err: b"-%b\r\n"}
+_BULK, _ARRAY, _MAP, _PUSH = b"$*%>"
+_LINE: dict[int, Any] = {ord("+"): Simple, ord(":"): int, ord("-"): Err, ord("_"): lambda _: None}
 
 
 def decode(data: bytes, at: int) -> tuple[Any, int]:
@@ -70,33 +68,34 @@ def decode(data: bytes, at: int) -> tuple[Any, int]:
     stop = data.find(b"\r\n", at)
     if stop < 0:
         raise Short
-    kind, line, after = data[at : at + 1], data[at + 1 : stop], stop + 2
-    if kind == b"+":
-        return Simple(line), after
-    if kind == b"-":
-        return Err(line), after
-    if kind == b":":
-        return int(line), after
-    if kind == b"_":
-        return None, after
+    kind, line, after = data[at], data[at + 1 : stop], stop + 2
+    if kind in _LINE:
+        return _LINE[kind](line), after
     size = int(line)
     if kind in b"$=":
+        end = after + size
         if size < 0:
             return None, after
-        if len(data) < after + size + 2:
+        if len(data) < end + 2:
             raise Short
-        return data[after : after + size], after + size + 2
+        return data[after:end], end + 2
     if size < 0:
         return NIL_ARRAY, after
+    return _aggregate(data, after, kind, size)
+
+
+def _aggregate(data: bytes, after: int, kind: int, size: int) -> tuple[Any, int]:
     parts: list[Any] = []
-    for _ in range(size * (2 if kind == b"%" else 1)):
+    for _ in range(size * 2 if kind == _MAP else size):
         part, after = decode(data, after)
         parts.append(part)
-    if kind == b"%":
+    if kind == _MAP:
         return dict(zip(parts[::2], parts[1::2], strict=True)), after
-    if kind not in b"*>":
-        raise AssertionError(f"no RESP: {data[at : at + 40]!r}")
-    return (Push(parts) if kind == b">" else parts), after
+    if kind == _ARRAY:
+        return parts, after
+    if kind != _PUSH:
+        raise AssertionError(f"no RESP: {chr(kind)!r} before {data[after : after + 40]!r}")
+    return Push(parts), after
 
 
 class Reader:
