@@ -12,6 +12,7 @@ from proxy.demo.servers import RedisServer
 from proxy.net.dial import Address, TlsOptions
 from proxy.redis.protocol.actions import CacheOptions
 from proxy.redis.protocol.login import Credential
+from proxy.redis.runtime import control
 from proxy.redis.runtime.options import AuthMethod
 from tests.integration.redis.conftest import MakeRoute
 from tests.integration.redis.wire import AsyncWire, Closed
@@ -302,3 +303,24 @@ async def test_too_many_clients(make_redis: MakeRedis, make_route: MakeRoute) ->
     await second.close()
     fourth = await routed.wire()
     assert await fourth.ask("PING") == b"+PONG\r\n"
+
+
+async def test_who_selects_under_a_pause_leaves_no_link_of_nobody(
+    make_redis: MakeRedis, make_route: MakeRoute
+) -> None:
+    """It dialled for a partition that had ended meanwhile, as nobody was in it yet: that link
+    stayed open until the route stopped (simulation, seed 5170)."""
+    routed = await make_route(make_redis().port, link_idle_s=0.2)
+    route, wire = routed.route, await routed.wire()
+    assert await wire.ask("GET", "k") == b"$-1\r\n"
+    assert await control.pause(route) is True
+    wire.send(command("SELECT", "1"))
+    assert await wire.is_quiet(0.3)  # six sweeps, in which partitions without clients end
+    control.resume(route)
+    assert await wire.read() == b"+OK\r\n"
+    assert await wire.ask("GET", "k") == b"$-1\r\n"
+    await wire.close()
+    async with asyncio.timeout(10):
+        while route.partitions:
+            await asyncio.sleep(0.01)
+    assert [link.number for link in route.links] == []
