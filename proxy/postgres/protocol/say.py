@@ -218,9 +218,9 @@ def state_lost(what: str, last: Fields | None = None) -> Said:
 
 
 def _waited(in_doubt: bool) -> str:
-    """What became of what waited. `in_doubt`: it ran before, and called functions."""
+    """What became of what waited. `in_doubt`: some of it ran before, and may have written."""
     if in_doubt:
-        return "A function of the statement that waited may have changed data before its link died."
+        return "A statement that waited may have changed data before its link died."
     return "What was waiting has changed no data."
 
 

@@ -273,7 +273,7 @@ def refusal(session: "Session", error: ProxyError) -> bytes:
         case Reason.POOL_TIMEOUT:
             return say.opened_too_slowly(resilience.hold_s, in_doubt=in_doubt)
         case Reason.SHUTDOWN:
-            return say.shutting_down()
+            return say.shutting_down(in_doubt)
         case _ if established:
             return say.gone(resilience.hold_s, str(error), in_doubt=in_doubt)
         case _:

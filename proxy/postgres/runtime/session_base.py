@@ -258,8 +258,12 @@ class SessionBase:
         return self._queue[0].unit
 
     def waits_in_doubt(self) -> bool:
-        """True if what waits ran before, and a function that it called may have written."""
-        return any(entry.unit.in_doubt for entry in self._queue)
+        """True if some of what waits ran before, and may have written: a function that it called, or
+        a unit whose end is known to the proxy alone so far."""
+        return any(
+            entry.unit.in_doubt or (entry.judged and entry.unit.say is not None)
+            for entry in self._queue
+        )
 
     def give_up_transaction(self, lost: Lost = Lost.UNTOLD) -> None:
         """It is not begun again: what waits for it meets a failed transaction."""

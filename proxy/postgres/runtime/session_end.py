@@ -86,7 +86,7 @@ class EndingSession(SendingSession):
             return
         running = bool(self.expected.inflight)
         link = self.link if running else None
-        words = words or say.shutting_down(running)
+        words = words or say.shutting_down(running or self.waits_in_doubt())
         self.end_with(words, words.reason)
         if link is not None:
             self.route.cancel_on(link)

@@ -5,10 +5,11 @@ next statement lost ("server closed the connection unexpectedly").
 """
 
 import time
+from collections.abc import Callable
 
 import pytest
 
-from proxy.demo.servers import PostgresServer
+from proxy.demo.servers import PostgresServer, Stop
 from proxy.postgres.runtime.session_end import LAST_WORDS_S
 from tests import wire
 from tests.integration.postgres.kit import Make, Proxied, backends, eventually
@@ -77,3 +78,27 @@ def test_one_that_hangs_up_instead(proxied: Make, postgres: PostgresServer) -> N
         session.close()
         assert proxy.until("disconnected")[0]["reason"] == "client_closed"
     assert not proxy.named("session_ended")
+
+
+@pytest.mark.parametrize("end", ["told to", "waited in vain"])
+def test_what_is_in_doubt_is_not_denied(
+    proxied: Make, make_postgres: Callable[..., PostgresServer], end: str
+) -> None:
+    """A write of unknown outcome is to be told behind a read that waits to run again."""
+    server = make_postgres()
+    hold_s = 30.0 if end == "told to" else 0.2
+    proxy = proxied(server, resilience={"hold_s": hold_s})
+    with proxy.wire() as session:
+        session.send(wire.query("select pg_sleep(60)") + wire.query("create table t (n int)"))
+        eventually(lambda: backends(server, "query like '%pg_sleep(60)'"))
+        server.stop(Stop.KILL)
+        (lost,) = proxy.until("link_lost")
+        assert lost["verdicts"] == ["read_only", "doubt"]
+        if end == "told to":
+            proxy.call(lambda: [one.kill() for one in list(proxy.route.sessions)])
+        words = wire.error_fields(session.until_closed()[-1])
+        unsure = {
+            "told to": "The outcome of the statement that was running is not known",
+            "waited in vain": "A statement that waited may have changed data before its link died",
+        }
+        assert words["D"].startswith(unsure[end]), words

@@ -263,7 +263,7 @@ def test_what_the_last_attempt_met_ends_as_a_sentence(cause: str, sentence: str)
     assert split(say.starting(1, cause))[1]["D"] == f"Nothing was executed.{sentence}"
     waited = "What was waiting has changed no data."
     assert split(say.gone(1, cause))[1]["D"] == f"{waited}{sentence}"
-    doubt = "A function of the statement that waited may have changed data before its link died."
+    doubt = "A statement that waited may have changed data before its link died."
     assert split(say.gone(1, cause, in_doubt=True))[1]["D"] == f"{doubt}{sentence}"
 
 
