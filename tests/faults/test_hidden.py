@@ -1,10 +1,13 @@
 """What hides from the look at a text must not run twice, nor be lost in silence."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from proxy.demo.servers import PostgresServer
+from proxy.postgres.protocol.session_state import Need
+from tests import wire
 from tests.faults.cut_bench import CutBench
 from tests.faults.test_losses import AT_ANSWER, Case
 
@@ -51,3 +54,19 @@ def test_explain_that_takes_a_lock(case: Case, explain: str) -> None:
     assert case.client.value(locks) == b"1"
     case.cut()
     assert "advisory locks" in case.ended()["D"]
+
+
+def test_a_setting_of_a_function_that_was_followed_by_a_slow_read(case: Case) -> None:
+    """The read's answer, in a chunk of its own, teaches nothing: the one before it did."""
+    case.server.sql(
+        "create or replace function hidden_set() returns text language sql volatile as"
+        " $$ select set_config('work_mem', '6MB', false) $$"
+    )
+    case.client.send(wire.query("select hidden_set()") + wire.query("select pg_sleep(0.1)"))
+    case.client.until_ready(2)
+    until_s = time.monotonic() + 5
+    while case.bench.ask(lambda route: next(iter(route.sessions)).state.need) is not Need.NONE:
+        assert time.monotonic() < until_s, "nobody looks"
+        time.sleep(0.01)
+    case.cut()
+    assert case.client.value("show work_mem") == b"6MB"

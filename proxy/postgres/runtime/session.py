@@ -100,7 +100,7 @@ class Session(EndingSession):
         if expected.whole_answer(data):
             if self.phase is READY:
                 give(self.transport, data)
-            if self._queue or self._alert:
+            if self._queue or self._alert or expected.learned:
                 self._at_boundary()
             return
         out = expected.feed(data)
