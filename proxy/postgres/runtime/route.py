@@ -142,7 +142,8 @@ class PostgresRoute:
             pool.maintain(now_s)
             if pool.unused and now_s - pool.last_used_s > POOL_IDLE_S:
                 del self.pools[key]
-        if not self.upstream.available and not self.hold.count:
+        tried = any(pool.dialing for pool in self.pools.values())  # not: nobody waits, or has room
+        if not self.upstream.available and not tried:
             self.tasks.start(self.upstream.probe(), "probe the upstream")
         ping_s = self.options.ping_s
         for session in list(self.sessions):
