@@ -80,8 +80,11 @@ async def attach(session: "Session") -> Link:
             link.close(Reason.RESTORE_FAILED)
             session.pool.forget(link)
             raise
-        if not link.closed:
+        if link.closed:
+            continue
+        if session.route.suits(link, session.state):
             return link
+        _drop(session, link, Reason.UPSTREAM_READ_ONLY)  # it has said so while it was asked
     raise UpstreamUnavailable("links are lost as fast as they are opened", Reason.HOLD_TIMEOUT)
 
 
@@ -251,9 +254,15 @@ def leave(session: "Session", reason: Reason) -> None:
         return
     session.link = None
     session.expected.lost()
+    _drop(session, link, reason)
+
+
+def _drop(session: "Session", link: Link, reason: Reason) -> None:
+    """The link ends. One whose host has turned tells something about the host's other links."""
     link.close(reason)
     session.pool.forget(link)
     if reason is Reason.UPSTREAM_READ_ONLY:
+        session.route.host_turned(link)
         session.route.events("left_host", level="warning", session=session.number, reason=reason)
 
 

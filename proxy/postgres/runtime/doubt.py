@@ -3,7 +3,8 @@
 A path that dies (a firewall's table, a failed-over address, a cable) tells of none of the links it
 carried, or of a few. The first that is found lost puts the others into doubt: each is asked for a
 sign of life before it is given to anyone, all at once, so that one wait finds all that are dead.
-A link whose server said why it ends it (FATAL) says nothing about the others.
+A link whose server said why it ends it (FATAL) says nothing about the others. One whose server said
+that it takes no writes any more does: the others may be alive, and of no use.
 
 Owns: since when each host is in doubt. Must not know: who asks the links.
 """
@@ -17,7 +18,8 @@ _WORDLESS = frozenset((Reason.UPSTREAM_EOF, Reason.UPSTREAM_RESET, Reason.UPSTRE
 
 
 class Doubts:
-    """When each host last lost a link without a word. At most as many as there are hosts."""
+    """When each host last lost a link without a word, or its role. At most as many as there are
+    hosts."""
 
     __slots__ = ("_since_s",)
 
@@ -39,6 +41,11 @@ class Doubts:
             return False
         self._since_s[link.host] = now_s
         return True
+
+    def turned(self, host: Host, now_s: float) -> None:
+        """One of its links has said that the host's role is another one. The others have not: a
+        server tells an idle session nothing."""
+        self._since_s[host] = now_s
 
     def keep(self, hosts: tuple[Host, ...]) -> None:
         """There are no other hosts any more; links to them are not handed out."""

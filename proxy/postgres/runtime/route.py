@@ -313,14 +313,21 @@ class PostgresRoute:
 
     def _doubt(self, link: Link) -> None:
         """What else may have died with the link is asked: idle links at once, sessions soon."""
-        loop = asyncio.get_running_loop()
-        if not self.upstream.doubts.lost(link, loop.time()):
-            return
+        if self.upstream.doubts.lost(link, asyncio.get_running_loop().time()):
+            self._ask_others()
+
+    def host_turned(self, link: Link) -> None:
+        """A session has left this link, as its host has lost the role that the route wants."""
+        if link.host is not None:
+            self.upstream.doubts.turned(link.host, asyncio.get_running_loop().time())
+            self._ask_others()
+
+    def _ask_others(self) -> None:
         for pool in self.pools.values():
             pool.check()
         if not self._checking:
             self._checking = True
-            loop.call_later(CHECK_DELAY_S, self._check_soon)
+            asyncio.get_running_loop().call_later(CHECK_DELAY_S, self._check_soon)
 
     # -- cancel
 

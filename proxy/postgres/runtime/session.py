@@ -219,6 +219,9 @@ class Session(EndingSession):
         if self.link is not None and self.link.phase is LinkPhase.IDLE:
             self._tell_changes(self.link)
             self._hold_on(self.link)
+        link, idle = self.link, self.expected.status == IDLE
+        if link is not None and idle and not self.route.suits(link, self.state):
+            attach.leave(self, Reason.UPSTREAM_READ_ONLY)  # before it is sent what has come since
         self._settle()
         self._pump()
         self._leave_if_stale()
