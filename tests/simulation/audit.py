@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from proxy.core.errors import LimitExceeded, UpstreamUnavailable
+from proxy.postgres.protocol.expected import IDLE
 from proxy.postgres.runtime.link import Link
+from proxy.postgres.runtime.options import Host
 from proxy.postgres.runtime.pool import LIFETIME_JITTER, Pool
 from proxy.postgres.runtime.pool_context import Hold
+from proxy.postgres.runtime.route import PostgresRoute
+from proxy.postgres.runtime.session_send import SendingSession
+from proxy.postgres.runtime.upstream import suits
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -30,6 +35,7 @@ class Audit:
         self.hold_was_full = False
         self._paused_s = 0.0
         self._paused_at_s: float | None = None
+        self._turned_s: dict[Host | None, float] = {}  # when a session left its host for that
 
     # -- time
 
@@ -59,7 +65,7 @@ class Audit:
         world, now_s = self.world, self.world.loop.time()
         wanted = {"user": pool.key.user.decode(), "database": pool.key.database.decode()}
         wanted |= {name.decode(): value.decode() for name, value in startup}
-        backend = world.server.backends.get(link.pid)
+        backend = world.cluster.backend(link.pid)
         if backend is not None and backend.engine is not None:
             opened = backend.engine.startup
             if opened != wanted:
@@ -69,9 +75,28 @@ class Audit:
             world.wrong(f"link {link.number} is that of sessions {holders}")
         if self.still:
             world.wrong(f"link {link.number} is handed out in a pause")
+        attrs = world.route.options.upstream.session_attrs
+        standby = backend is not None and backend.engine is not None and backend.engine.is_standby
+        if not suits(attrs, link) or (standby and attrs == "read-write"):
+            world.wrong(f"link {link.number} is handed out, and its host has not the role")
+        if link.proven_s < self._turned_s.get(link.host, 0.0):
+            world.wrong(f"link {link.number} is handed out unasked, and its host has turned")
         lifetime_s = world.route.options.pool.lifetime_s * (1 + LIFETIME_JITTER)
         if now_s - link.opened_s > lifetime_s + SWEEP_S:
             world.wrong(f"link {link.number} is handed out {now_s - link.opened_s:.1f} s old")
+
+    def sent(self, session: Any) -> None:
+        """A session sends a unit of its client now, behind nothing else."""
+        link, state = session.link, session.state
+        bound = state.unrestorable is not None or state.channels
+        if session.expected.inflight or session.expected.status != IDLE or bound:
+            return
+        if not session.route.suits(link, state):
+            self.world.wrong(f"session {session.number} sends, and its host has lost the role")
+
+    def turned(self, link: Link) -> None:
+        """A session leaves this link, as its host has lost its role."""
+        self._turned_s[link.host] = self.world.loop.time()
 
     def in_turn(self, pool: Any, startup: Any, since_s: float) -> None:
         """Who came at `since_s` has got a link: nobody has waited longer for such a one."""
@@ -132,6 +157,8 @@ class Audit:
 def audited(world: "World") -> Iterator[None]:
     """The run's pools tell its audit what they do."""
     take, wait, enter = Pool.take, Pool._wait, Hold.enter
+    host_turned = PostgresRoute.host_turned
+    send_new, send_entry = SendingSession._send_new, SendingSession._send_entry
 
     def taking(self: Any, startup: Any) -> Any:
         link = take(self, startup)
@@ -164,8 +191,23 @@ def audited(world: "World") -> Iterator[None]:
                 world.wrong(f"{self.count} of {self.limit} are held, and one more is not")
             raise
 
+    def sending_new(self: Any, unit: Any, part: bytes) -> None:
+        world.audit.sent(self)
+        send_new(self, unit, part)
+
+    def sending_entry(self: Any, entry: Any) -> None:
+        world.audit.sent(self)
+        send_entry(self, entry)
+
+    def turning(self: Any, link: Link) -> None:
+        world.audit.turned(link)
+        host_turned(self, link)
+
     with contextlib.ExitStack() as stack:
         for owner, name, wrapper in (
+            (PostgresRoute, "host_turned", turning),
+            (SendingSession, "_send_new", sending_new),
+            (SendingSession, "_send_entry", sending_entry),
             (Pool, "take", taking),
             (Pool, "_wait", waiting),
             (Hold, "enter", entering),

@@ -14,6 +14,7 @@ from proxy.postgres.protocol.verdict import ATTEMPTS_MAX
 from tests.simulation.script import Item, Unit
 
 DOUBT, ROLLED, BROKEN, FAILED, CANCELLED = "08007", "40001", "08006", "25P02", "57014"
+READ_ONLY = "25006"
 OWN_ERRORS = {
     "duplicate": "23505",
     "syntax": "42601",
@@ -66,6 +67,8 @@ class Circumstances:
     faults: int
     losses: int  # of links, in the whole run
     cancelled: bool
+    turns: int  # of hosts that were reached all the while, to read-only
+    number: int  # the last one given to anything
     pipelined_commit: bool  # a COMMIT was sent behind this unit before its answer came
 
 
@@ -87,6 +90,7 @@ class Belief:
         self.pins: set[str] = set()
         self.functions = False
         self._point: tuple[int, dict[str, str], dict[str, str]] | None = None
+        self._met = (0, 0)  # turns of hosts when it met a read-only one at rest, and which number
         self._mine: list[int] = []  # of the unit that is read, outside of a transaction
 
     def settings_known(self) -> list[str]:
@@ -97,13 +101,14 @@ class Belief:
 
     def read(self, unit: Unit, status: str, about: Circumstances) -> None:
         """The unit's answer is whole. Raises Wrong."""
-        before = self.status
+        before, pins = self.status, set(self.pins)
         self._mine = []
         at, error = self._results(unit)
         if error is None and at < len(unit.items):
             raise Wrong(f"{unit.text}: only {at} of {len(unit.items)} answers")
         if error is not None:
             self._refused(unit, at, error, about)
+            self.pins |= pins  # an UNLISTEN is undone, or may be
         self._ends(unit, before, status, error)
         self.status = status
 
@@ -277,6 +282,8 @@ class Belief:
             return True
         if code in ("25P01",):
             return self.status == "I" and bool(rest) and rest[0].verb in CONTROL
+        if code == READ_ONLY:
+            return self._met_read_only(unit, rest, about)
         if code == CANCELLED:
             return about.cancelled
         if not about.faults:
@@ -304,6 +311,15 @@ class Belief:
         if code == BROKEN:
             return any(kind in "DTC12tnHd" for kind, _ in unit.got)
         return False
+
+    def _met_read_only(self, unit: Unit, rest: list[Item], about: Circumstances) -> bool:
+        """A host that has turned read-only says so once; then it is left, if it can be."""
+        turns, number = self._met
+        again = turns == about.turns and unit.number > number
+        again = again and not (self.pins or self.functions)
+        if self.status == "I":
+            self._met = about.turns, about.number
+        return bool(about.turns and rest and rest[0].writes) and not again
 
     def _ends(self, unit: Unit, before: str, status: str, error: str | None) -> None:
         """ReadyForQuery: is its status possible, and what does it mean."""

@@ -93,7 +93,9 @@ class Client(asyncio.Protocol):
             cancelled = unit.number <= self._cancelled_to
             faults, losses = self.world.faults, self.world.out.seen["link_lost"]
             self.world.trace(self.name, f"answered {unit.text} → {body.decode()}")
-            self.belief.read(unit, body.decode(), Circumstances(faults, losses, cancelled, commit))
+            turns, number = self.world.cluster.turns, self.world.numbers.last
+            about = Circumstances(faults, losses, cancelled, turns, number, commit)
+            self.belief.read(unit, body.decode(), about)
             self.ear.answered(unit, body.decode(), unit.at_s, self.world.loop.time())
 
     def _news_of(self, kind: str, body: bytes) -> None:

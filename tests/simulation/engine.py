@@ -151,6 +151,8 @@ class Engine(Backend):
         self.sql_prepared: dict[str, tuple[str, str]] = {}  # name → (text, the whole Query)
         self.statements: dict[str, str] = {}
         self.locks = 0
+        self._began_as_standby = server.standby  # nothing but a restart makes one
+        self.told = self.roles()
         self.notes: set[int] = set()  # numbers that are notifications
         self.reported = {name: self.setting(name) for name in REPORTED}
 
@@ -200,7 +202,26 @@ class Engine(Backend):
             if self.reported[name] != value:
                 self.reported[name] = value
                 out.append((shown, value))
+        roles = self.roles()
+        out += [pair for pair in roles.items() if self.told[pair[0]] != pair[1]]
+        self.told = roles
         return out
+
+    @property
+    def is_standby(self) -> bool:
+        """Its host is in recovery, and not in its last moments before that."""
+        return bool(self._began_as_standby and self.server.standby)
+
+    def roles(self) -> dict[str, str]:
+        """What its host says of itself."""
+        standby = "on" if self.is_standby else "off"
+        turned = "on" if self.server.turned else "off"
+        return {"in_hot_standby": standby, "default_transaction_read_only": turned}
+
+    def _begins(self) -> None:
+        """Before a statement: a transaction that begins with it takes its host's role."""
+        if self.status == "I" and not self.implicit:
+            self.read_only = self.server.read_only
 
     def _set(self, name: str, value: str | None, local: bool = False) -> None:
         if name not in BUILT_IN and "." not in name:
@@ -224,8 +245,9 @@ class Engine(Backend):
         if statement.verb == "execute" and self.status != "E":
             resolved = read(self._prepared(statement.args[0]))
         write = (int(resolved.args[0]), 0) if resolved.letter in "wf" else (0, 0)
+        self._begins()
         if statement.verb == "BEGIN" and self.status != "T":
-            self.read_only = False
+            self.read_only = self.server.read_only
         quiet = resolved.verb == "notify"  # a read-only transaction may do it
         if self.one("s" if quiet else resolved.letter, write, crowded):
             raise self._error(resolved)
@@ -239,6 +261,7 @@ class Engine(Backend):
         """COPY FROM STDIN is to run. Raises SqlError."""
         if self.status == "E":
             raise SqlError("25P02", "current transaction is aborted")
+        self._begins()
         if self.read_only:
             raise SqlError("25006", "cannot execute COPY FROM in a read-only transaction")
         self.implicit = self.status == "I"

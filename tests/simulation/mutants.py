@@ -11,9 +11,10 @@ from proxy.postgres.protocol.fingerprint import Fingerprint
 from proxy.postgres.protocol.restore import Restoration
 from proxy.postgres.protocol.units import Unit
 from proxy.postgres.protocol.verdict import Action
-from proxy.postgres.runtime import attach, loss, pool, session, session_end, session_send
+from proxy.postgres.runtime import attach, loss, pool, session, session_end, session_send, upstream
 from proxy.postgres.runtime.link import Link
 from proxy.postgres.runtime.pool_context import Hold
+from proxy.postgres.runtime.route import PostgresRoute
 from proxy.postgres.runtime.session_base import Phase, SessionBase
 from tests.simulation.scenario import only
 
@@ -172,6 +173,31 @@ def _gap_untold() -> Patches:
     return ((say, "notifications_missed", lambda: b""),)
 
 
+def _any_role() -> Patches:
+    def yes(*_: Any) -> bool:
+        return True
+
+    return ((upstream, "suits", yes), (pool, "suits", yes))
+
+
+def _never_left() -> Patches:
+    return ((PostgresRoute, "suits", lambda *_: True),)
+
+
+def _others_not_asked() -> Patches:
+    return ((PostgresRoute, "host_turned", lambda *_: None),)
+
+
+def _news_forgotten() -> Patches:
+    part = session.Session.from_link
+
+    def from_link(self: Any, data: bytes) -> None:
+        part(self, data)
+        self.expected.learned = False
+
+    return ((session.Session, "from_link", from_link),)
+
+
 MUTANTS: dict[str, Callable[[], Patches]] = {
     "a doubtful write is sent again": lambda: _judged(_resend_doubtful),
     "a doubtful write is denied": lambda: _judged(_deny_doubtful),
@@ -194,6 +220,10 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
     "the queue for links has no end": _endless_queue,
     "idle links are not pinged": _never_pinged,
     "a drain ends sessions within their transactions": _rests_in_transactions,
+    "a standby is taken for the primary": _any_role,
+    "a host that takes no writes any more is not left": _never_left,
+    "other links of a host that has turned are not asked": _others_not_asked,
+    "what comes with the first answers of a pipeline is forgotten": _news_forgotten,
 }
 SCENARIOS = {  # where the mistake shows; PLAIN for the others
     "a COPY counts as unsent behind its CopyDone": only("copy"),
@@ -205,6 +235,10 @@ SCENARIOS = {  # where the mistake shows; PLAIN for the others
     "idle links are not pinged": only("ageing"),
     "the queue for links has no end": only("pressure"),
     "a drain ends sessions within their transactions": only("operate"),
+    "a standby is taken for the primary": only("hosts"),
+    "a host that takes no writes any more is not left": only("hosts"),
+    "other links of a host that has turned are not asked": only("hosts"),
+    "what comes with the first answers of a pipeline is forgotten": only("hosts"),
 }
 
 

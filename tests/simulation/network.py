@@ -317,6 +317,7 @@ class Network:
         self.endpoints: dict[int, Endpoint] = {}  # open ones, by descriptor
         self.upstreams: dict[int, Endpoint] = {}  # the proxy's ends of its links
         self.accept: Callable[[], Any] | None = None  # the server's protocol; None: refused
+        self.accepts: dict[int, Callable[[], Any]] = {}  # ... of servers with ports of their own
         self.unreachable = False  # nobody answers a SYN
         self.plans: Callable[[], Plan | None] = lambda: None
         self.slow = rng.choice((1.0, 1.0, 1.0, 5.0, 30.0))
@@ -350,7 +351,8 @@ class Network:
         await asyncio.sleep(self.delay_s() * 2)
         while self.unreachable:
             await asyncio.sleep(1.0)
-        if self.accept is None:
+        accept = self.accepts.get(address[1], self.accept)
+        if accept is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
         number = next(self.numbers)
         near, far = self._pair((f"link {number}", f"server {number}"), sock)
@@ -358,7 +360,7 @@ class Network:
         plan = self.plans()
         if plan is not None:
             (near if plan.up else far).plan = plan
-        self._made(far, self.accept())
+        self._made(far, accept())
 
     async def sock_sendall(self, sock: FakeSocket, data: bytes) -> None:
         """Bytes on a connection that no protocol has yet."""
@@ -412,6 +414,12 @@ class Network:
         else:
             end._later(peer.reset)
             end._later(end.reset)
+
+    def calm(self) -> None:
+        """Nothing breaks from now on, but for what has broken without anybody knowing yet."""
+        self.plans = lambda: None
+        for end in self.endpoints.values():
+            end.plan = None
 
     def stall(self, end: Endpoint, for_s: float) -> None:
         """What this end sends from now on arrives later, in order."""

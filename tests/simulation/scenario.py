@@ -18,6 +18,7 @@ class Scenario:
     ageing: bool = False  # links that grow old, idle, and are pinged
     operate: bool = False  # PAUSE, RESUME and RECONNECT under load, and a drain
     notify: bool = False  # LISTEN and NOTIFY, with either listen_loss
+    hosts: bool = False  # two of them, of which one takes writes, and not always the same
 
 
 PLAIN = Scenario()

@@ -241,11 +241,11 @@ class Numbers:
     """1, 2, 3…: one for all of a run."""
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
 
     def next(self) -> int:
-        self._last += 1
-        return self._last
+        self.last += 1
+        return self.last
 
 
 _PLAIN = {

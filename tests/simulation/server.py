@@ -18,27 +18,35 @@ from tests.simulation.network import Network
 
 VERSION = "15.4"
 SYSTEM = b"7300000000000000001"
+PORT = 5432
 
 
 class Server:
     """One PostgreSQL server, with its crash history."""
 
-    def __init__(self, network: Network, rng: random.Random) -> None:
-        self.network, self.rng = network, rng
+    def __init__(self, network: Network, rng: random.Random, port: int = PORT) -> None:
+        self.network, self.rng, self.port = network, rng, port
         self.ledger: list[tuple[int, int]] = []
         self.backends: dict[int, ServerConnection] = {}
         self.starting = False  # 57P03
         self.crashes = 0
         self.down_s = 0.0  # how long it was away, all in all
-        self._next_pid = 100
-        self.tasks: dict[asyncio.Task[None], None] = {}
+        self._next_pid = 100 + (port - PORT) * 10_000
+        self.standby = self.turned = False  # in recovery; read-only by its configuration
+        self.tasks: dict[asyncio.Task[None], ServerConnection] = {}
         self.bugs: list[str] = []
         self.notes: list[tuple[int, float]] = []  # number and time of each notification
-        network.accept = self.connection
+        self.together = [self]  # all with the same data
+        network.accepts[port] = self.connection
 
     def connection(self) -> "ServerConnection":
         """The protocol of a new connection."""
         return ServerConnection(self)
+
+    @property
+    def read_only(self) -> bool:
+        """It takes no writes."""
+        return self.standby or self.turned
 
     def pid(self) -> int:
         self._next_pid += 1
@@ -48,7 +56,8 @@ class Server:
         """The answer to the proxy's identity query."""
         pid = next(pid for pid, one in self.backends.items() if one.engine is engine)
         start = self.backends[pid].start.encode()
-        return (b"%d" % pid, start, SYSTEM, b"reset %d" % self.crashes, b"150004", b"f")
+        recovery = b"t" if self.standby else b"f"
+        return (b"%d" % pid, start, SYSTEM, b"reset %d" % self.crashes, b"150004", recovery)
 
     def end(self, pid: int, start: str) -> bool:
         """pg_terminate_backend, if the start is that of this process."""
@@ -67,29 +76,32 @@ class Server:
     def publish(self, number: int) -> None:
         """A notification has been committed."""
         self.notes.append((number, self.network.loop.time()))
-        for backend in list(self.backends.values()):
+        for backend in [one for server in self.together for one in server.backends.values()]:
             if backend.engine is not None and "news" in backend.engine.base.channels:
                 backend.notify(number)
 
     # -- faults
 
     def stop_fast(self) -> None:
-        """pg_ctl stop -m fast."""
-        self.network.accept = None
-        for backend in list(self.backends.values()):
-            backend.order(Ordered("57P01", "terminating connection due to administrator command"))
+        """pg_ctl stop -m fast. Who has not logged in is told nothing."""
+        self.network.accepts.pop(self.port, None)
+        for one in list(self.tasks.values()):
+            if one.engine is None:
+                one.killed()
+            else:
+                one.order(Ordered("57P01", "terminating connection due to administrator command"))
 
     def kill(self) -> None:
         """kill -9 of every process."""
-        self.network.accept = None
+        self.network.accepts.pop(self.port, None)
         self.crashes += 1
-        for backend in list(self.backends.values()):
-            backend.killed()
+        for one in list(self.tasks.values()):
+            one.killed()
 
     def start(self, starting: bool) -> None:
         """It accepts again; while `starting` it says so to everybody."""
         self.starting = starting
-        self.network.accept = self.connection
+        self.network.accepts[self.port] = self.connection
 
 
 class ServerConnection(asyncio.Protocol):
@@ -116,7 +128,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self._task = self.server.network.loop.create_task(self._run())
-        self.server.tasks[self._task] = None
+        self.server.tasks[self._task] = self
         self._task.add_done_callback(self._over)
 
     def data_received(self, data: bytes) -> None:
@@ -249,8 +261,11 @@ class ServerConnection(asyncio.Protocol):
         server.backends[self.pid] = self
         self.engine = Engine(server, startup)
         out = [messages.authentication_ok()]
-        fixed = {"server_version": VERSION, "client_encoding": "UTF8", "in_hot_standby": "off"}
-        fixed |= {"standard_conforming_strings": "on", "default_transaction_read_only": "off"}
+        fixed = {"server_version": VERSION, "client_encoding": "UTF8"}
+        roles = self.engine.roles()
+        fixed["in_hot_standby"] = roles["in_hot_standby"]
+        fixed["standard_conforming_strings"] = "on"
+        fixed["default_transaction_read_only"] = roles["default_transaction_read_only"]
         fixed |= {"application_name": startup.get("application_name", ""), "TimeZone": "UTC"}
         out += [messages.parameter_status(*pair) for pair in fixed.items()]
         out.append(messages.backend_key_data(self.pid, self.secret))

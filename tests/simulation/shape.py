@@ -6,7 +6,8 @@ Owns: those figures. Must not know: what is checked (`audit`), what clients do.
 import random
 from dataclasses import dataclass, replace
 
-from proxy.postgres.runtime.options import RouteOptions
+from proxy.net.dial import Address
+from proxy.postgres.runtime.options import Host, RouteOptions
 from tests.simulation.scenario import Scenario
 
 
@@ -46,4 +47,9 @@ class Shape:
             options = replace(options, ping_s=rng.choice((2.0, 5.0)))
         if self.scenario.notify:
             resilience = replace(resilience, listen_loss=rng.choice(("close", "notice", "notice")))
+        if self.scenario.hosts:
+            (host,) = options.upstream.hosts
+            hosts = (host, Host(Address("127.0.0.1", 5433)))
+            upstream = replace(options.upstream, hosts=hosts, session_attrs="read-write")
+            options = replace(options, upstream=upstream)
         return replace(options, pool=pool, resilience=resilience)

@@ -33,6 +33,7 @@ from proxy.postgres.runtime.session_base import Lost, Phase, SessionBase
 from tests.simulation.audit import Audit, audited
 from tests.simulation.belief import Books
 from tests.simulation.client import LIVES_MAX, SHUTTING, UNKNOWN, Client
+from tests.simulation.cluster import Cluster
 from tests.simulation.loop import START_S, Deadlock, Livelock, VirtualLoop
 from tests.simulation.network import Endpoint, Network, Plan, installed
 from tests.simulation.scenario import Scenario, drawn
@@ -41,6 +42,7 @@ from tests.simulation.server import Server
 from tests.simulation.shape import Shape
 
 HOLD_S = 6.0
+FOUND_OUT_S = 12.0  # a link that dies in silence is known to be dead
 KEEPALIVE = Keepalive(idle_s=2, interval_s=1, count=2)
 NETWORK, SERVER = ("fin", "rst", "silence"), ("terminate", "restart", "crash")
 FAULTS = (*NETWORK, *SERVER, "pause", "reconnect", "kill one")
@@ -76,7 +78,8 @@ class World:
         self.rng = random.Random(f"{seed} faults")
         self.network = Network(loop, random.Random(f"{seed} network"), self.trace)
         self.network.plans = self._plan
-        self.server = Server(self.network, random.Random(f"{seed} server"))
+        hosts = 2 if scenario.hosts else 1
+        self.cluster = Cluster(self.network, random.Random(f"{seed} server"), hosts)
         self.clients = self.rng.randrange(1, 5)
         self.cut_chance = self.rng.choice((0.0, 0.0, 0.3, 0.6))
         small = self.rng.random() < 0.3
@@ -87,6 +90,11 @@ class World:
         self.drained_by_s = 0.0
         self.route: Any = None
         loop.set_exception_handler(self._crashed)
+
+    @property
+    def server(self) -> Server:
+        """The one that takes writes."""
+        return self.cluster.primary
 
     # -- what is noted
 
@@ -244,10 +252,11 @@ class World:
         code = words["C"]
         early = self.audit.clock_s() - client.waits_since_s < HOLD_S * 0.99
         if self.shape.scarce:
-            if code == "53300":
-                return "ended for want of a link before its time" if early else None
             if "sessions wait for the database already" in words["M"]:
                 return None if self.audit.hold_was_full else "ended, and the queue was never full"
+            # What is told is the last cause: a link may have ended at last, and a dial begun.
+            if code in ("53300", "08006", "57P03"):
+                return "ended for want of a link before its time" if early else None
         if self.stopping and code == "57P01":
             return self._drained(client, words)
         if not self.faults:
@@ -281,11 +290,15 @@ class World:
             lives.append(self._stop_early())
         if self.scenario.operate:
             lives.append(self._operator())
+        if self.scenario.hosts:
+            lives.append(self._fail_over())
         outside = self.loop.create_task(self._publish())
         await asyncio.gather(self._break_things(), *lives)
         watch.cancel()
         outside.cancel()
-        await asyncio.sleep(30.0)
+        await asyncio.sleep(30.0 - FOUND_OUT_S)
+        self.network.calm()
+        await asyncio.sleep(FOUND_OUT_S)
         if not self.stopping:
             await self.audit.dials_over()
             self._at_rest()
@@ -293,7 +306,9 @@ class World:
         await asyncio.sleep(10.0)
         self._after_stop()
         self.out.problems += self.books.problems(self.server.ledger)
-        self.out.problems += [*self.network.crashes, *self.server.bugs]
+        self.out.problems += self.network.crashes
+        for server in self.cluster.servers:
+            self.out.problems += server.bugs
 
     async def _stop_early(self) -> None:
         """SIGTERM while clients work."""
@@ -312,6 +327,16 @@ class World:
         while self.scenario.notify:
             await asyncio.sleep(rng.choice((0.001, 0.02, 0.1, 0.5)) * rng.random())
             self.server.publish(self.numbers.next())
+
+    async def _fail_over(self) -> None:
+        """The hosts change their roles."""
+        rng = self.shape.rng
+        for _ in range(rng.randrange(1, 5)):
+            await asyncio.sleep(rng.choice((0.05, 0.5, 3.0)) * rng.random())
+            kind = rng.choice(("turn", "turn", "fast", "crash"))
+            self.faults += 1
+            self.trace("fail-over", kind)
+            await self.cluster.fail_over(kind, rng)
 
     async def _operator(self) -> None:
         """Somebody at the console, beside whatever else befalls."""
