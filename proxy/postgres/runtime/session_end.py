@@ -123,6 +123,7 @@ class EndingSession(SendingSession):
             self.become(Phase.LEAVING)
             self._alert = True
             self._queue.clear()
+            self._queued_bytes = 0
             self._stop_holding()
             assert self.link is not None and self.link.transport is not None
             self.link.transport.resume_reading()
