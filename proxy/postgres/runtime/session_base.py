@@ -258,8 +258,8 @@ class SessionBase:
         return self._queue[0].unit
 
     def waits_in_doubt(self) -> bool:
-        """True if some of what waits ran before, and may have written: a function that it called, or
-        a unit whose end is known to the proxy alone so far."""
+        """True if some of what waits ran before, and may have written: by a function that it
+        called, or so that its end is known to the proxy alone so far."""
         return any(
             entry.unit.in_doubt or (entry.judged and entry.unit.say is not None)
             for entry in self._queue

@@ -81,7 +81,8 @@ def test_a_doubt_of_before_does_not_hide_it(proxied: Make, pair: Servers) -> Non
         def act() -> None:
             now_s = proxy._loop.time()
             first, second = sorted(proxy.route.sessions, key=lambda one: one.number)
-            assert first.link is not None and second.link is not None
+            assert first.link is not None
+            assert second.link is not None
             assert first.link.host is not None
             first.link.proven_s, second.link.proven_s = now_s - 1.0, now_s
             proxy.route.upstream.doubts._since_s[first.link.host] = now_s
