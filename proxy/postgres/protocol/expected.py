@@ -29,7 +29,6 @@ from proxy.postgres.protocol.framing import (
 from proxy.postgres.protocol.joined import ends_with_sync, is_broken_row, merge
 from proxy.postgres.protocol.lessons import (
     REPLIES,
-    adopt,
     at_its_query,
     bound,
     closed,
@@ -120,8 +119,7 @@ class Expected:
         self.on_refused_read_only: Callable[[], bytes] | None = None
         self._watching = 0
         self._carry = b""
-        self._raw_left = 0
-        self._raw_skip = False
+        self._raw_left, self._raw_skip = 0, False
         self._marks: list[Mark] = []
 
     # -- towards the link
@@ -176,6 +174,11 @@ class Expected:
         """True while the client has got the first part of a message only."""
         return self._raw_left > 0 and not self._raw_skip
 
+    def take_rest(self) -> bytes:
+        """The start of a message that is not whole yet: somebody else will read its end."""
+        rest, self._carry = self._carry, b""
+        return rest
+
     @property
     def holding(self) -> bool:
         """True while bytes for the client are held back."""
@@ -197,18 +200,13 @@ class Expected:
             unit.replies += sum(kind in REPLIES for kind, _, _ in marks)
         return held
 
-    def adopt(self, unit: Unit) -> None:
-        """Statements of a unit that the client was told has failed with its link."""
-        adopt(self, unit)
-
     def lost(self) -> list[Unit]:
         """The link is gone: returns the units owed, oldest first, and owes nothing any more."""
         units = list(self.inflight)
         self.inflight.clear()
         self._watching = 0
         self._carry = b""
-        self._raw_left = 0
-        self._raw_skip = False
+        self._raw_left, self._raw_skip = 0, False
         self.fault = None
         self.guarded = False
         self.missing = set(self.state.statements)

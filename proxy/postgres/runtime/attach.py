@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 RESTORES_MAX = 20  # links one attach may lose while it restores
 
 _WAITED = (Reason.HOLD_TIMEOUT, Reason.POOL_TIMEOUT, Reason.UPSTREAM_FULL)
-_NOTIFICATION = ord("A")
 
 
 def attach_new(session: "Session") -> Link | None:
@@ -114,7 +113,6 @@ async def _restore(session: "Session", link: Link) -> None:
             readies += 1
     if out:
         answer = await link.ask(out, readies, ASK_S)
-        tell_heard(session, answer)
         error = errors_in(answer)
         if error is not None:
             raise NotRestorable(f"settings ({error.get('C', '')})")
@@ -155,13 +153,6 @@ def read_print(link: Link, answer: list[Message]) -> Fingerprint:
         raise UpstreamUnavailable(str(error), error.reason) from error
 
 
-def tell_heard(session: "Session", answer: list[Message]) -> None:
-    """Notifications that came among the answers to the proxy are the client's."""
-    for kind, body in answer:
-        if kind == _NOTIFICATION:
-            session.say(messages.message(b"A", body))
-
-
 async def look(session: "Session") -> None:
     """Ask the session's own link how it is: a fingerprint if one is due, else a ping.
 
@@ -170,17 +161,17 @@ async def look(session: "Session") -> None:
     link = session.link
     state = session.state
     try:
-        if link is None or link.phase is not Phase.ATTACHED:
+        if link is None or link.phase is not Phase.ATTACHED or session.expected.mid_message:
             return
+        link.keep_rest(session.expected.take_rest())
         timeout_s = session.route.options.ping_timeout_s
         brief = not state.version or session.route.upstream.doubts.about(link)
         if link.pooler or (state.need is Need.NONE and brief):
-            tell_heard(session, await link.ask(messages.sync(), 1, timeout_s))
+            await link.ask(messages.sync(), 1, timeout_s)
             link.proven_s = asyncio.get_running_loop().time()
             return
         question = fingerprint.ask(state.custom_names)
         answer = await link.ask(question, 1, timeout_s)
-        tell_heard(session, answer)
         link.proven_s = asyncio.get_running_loop().time()
         if errors_in(answer) is None:
             state.learn(read_print(link, answer))

@@ -58,6 +58,7 @@ class Link:
         "_answer",
         "_buffer",
         "_future",
+        "_heard",
         "_no_cancels",
         "_readies",
         "backend_start",
@@ -125,6 +126,7 @@ class Link:
         self._no_cancels: asyncio.Event | None = None
         self.stale: Reason | None = None  # why it is to be left at the next boundary
         self._buffer = bytearray()
+        self._heard: bytearray | None = None  # notifications, of whoever is attached; None: nobody
         self._answer: list[Message] = []
         self._readies = 0
         self._future: asyncio.Future[list[Message]] | None = None
@@ -244,11 +246,16 @@ class Link:
             self._no_cancels = asyncio.Event()
             await self._no_cancels.wait()
 
+    def keep_rest(self, rest: bytes) -> None:
+        """The start of a message, of which whoever was attached has made nothing."""
+        self._buffer += rest
+
     def take_rest(self) -> bytes:
-        """Bytes of a message that is not whole yet, for whoever is attached next."""
-        rest = bytes(self._buffer)
+        """What came for whoever is attached now: notifications, and the start of a message."""
+        rest = bytes(self._heard or b"") + self._buffer
+        self._heard = None
         self._buffer.clear()
-        return rest
+        return bytes(rest)
 
     def epitaph(self) -> str:
         """Why it died, for logs and details; the server's own words first."""
@@ -265,7 +272,8 @@ class Link:
     async def ask(self, data: bytes, readies: int, timeout_s: float) -> list[Message]:
         """The server's answer to messages of the proxy: every message up to the last Ready.
 
-        Errors of the server are in the answer. ParameterStatus is taken note of. The link must be
+        Errors of the server are in the answer. ParameterStatus is taken note of. Notifications are
+        not in it: they go to the session that is attached next (take_rest). The link must be
         IDLE or freshly opened. Raises UpstreamUnavailable when it is lost or does not answer; also
         if it was lost before, as it may be between an answer and whoever awaits it.
         """
@@ -275,6 +283,7 @@ class Link:
         self.become(Phase.ASKING)
         self._future = asyncio.get_running_loop().create_future()
         self._answer = []
+        self._heard = self._heard or bytearray()
         self._readies = readies
         self.receive = self._collect
         self.write(data)
@@ -293,6 +302,7 @@ class Link:
 
     def watch(self) -> None:
         """Nobody is attached: take the server's news and notice its end."""
+        self._heard = None
         self.receive = self._collect
 
     def _collect(self, data: bytes) -> None:
@@ -328,6 +338,10 @@ class Link:
                 self.fatal = fields
                 self.lose(Reason.UPSTREAM_FATAL)
                 return
+        elif kind == 0x41:  # NotificationResponse: may come behind the last Ready, too
+            if self._heard is not None:
+                self._heard += messages.message(b"A", body)
+            return
         self._answer.append((kind, body))
         if kind != 0x5A:
             if self._future is None:

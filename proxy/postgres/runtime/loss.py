@@ -11,6 +11,7 @@ from proxy.postgres.protocol import messages, say
 from proxy.postgres.protocol.expected import FAILED, IDLE, IN_TRANSACTION
 from proxy.postgres.protocol.fake import fake_reply
 from proxy.postgres.protocol.framing import EVERY_REPLY, Mark, scan
+from proxy.postgres.protocol.lessons import adopt
 from proxy.postgres.protocol.session_state import Need
 from proxy.postgres.protocol.statement import Opaque, Script, Statement, Tx, script_of
 from proxy.postgres.protocol.units import Kind, Unit
@@ -120,7 +121,7 @@ def _entries(session: "Session", units: list[Unit], decisions: list[Decision]) -
             session.state.simple_query_ran()
             session.expected.missing.discard(b"")
         unit.say = _words(session, unit, decision)
-        session.expected.adopt(unit)
+        adopt(session.expected, unit)
         entries.append(Entry(unit, [], judged=True))
         session.expected.status = decision.status
     return entries

@@ -44,6 +44,7 @@ async def enter(session: "Session") -> None:
     link = session.link
     try:
         if link is not None and link.phase is Phase.ATTACHED:
+            link.keep_rest(session.expected.take_rest())
             await enter_on(session, link)
             entered(session)
     except UpstreamUnavailable:

@@ -154,7 +154,8 @@ class EndingSession(SendingSession):
         if self._attaching is not None and self._attaching is not asyncio.current_task():
             self._attaching.cancel()
         if link is not None:
-            busy = self.expected.inflight or link.phase is not LinkPhase.ATTACHED
+            broken = self.expected.mid_message
+            busy = broken or self.expected.inflight or link.phase is not LinkPhase.ATTACHED
             if busy or self.gatherer.in_unit:
                 link.close(reason)
                 self.pool.forget(link)
@@ -170,4 +171,5 @@ class EndingSession(SendingSession):
             link.close(Reason.LINK_UNCLEAN)
             self.pool.forget(link)
         else:
+            link.keep_rest(self.expected.take_rest())
             self.pool.release(link, cleaning(self.state, self.expected.status))

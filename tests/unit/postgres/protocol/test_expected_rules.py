@@ -8,7 +8,7 @@ import pytest
 from proxy.postgres.protocol import expected as expected_module
 from proxy.postgres.protocol import lessons as lessons_module
 from proxy.postgres.protocol import messages as m
-from proxy.postgres.protocol.lessons import bound, only_settings
+from proxy.postgres.protocol.lessons import adopt, bound, only_settings
 from proxy.postgres.protocol.units import Kind, Unit
 from tests.unit.postgres.protocol._sequences import (
     BOUND,
@@ -342,8 +342,8 @@ def test_adopting_the_statements_of_a_unit_that_was_refused() -> None:
     talk.server(PARSED + z())
     talk.expected.lost()
     (unit,) = units_of(p("SELECT 2", "t") + p("SELECT 3") + p("SELECT 4", "s") + SYNC)
-    talk.expected.adopt(unit)
-    talk.expected.adopt(Unit(Kind.QUERY))
+    adopt(talk.expected, unit)
+    adopt(talk.expected, Unit(Kind.QUERY))
     unnamed = {b"": p("SELECT 3")}
     assert talk.state.statements == unnamed | {
         b"s": p("SELECT 1", "s"),
@@ -361,7 +361,7 @@ def test_what_was_delivered_is_not_adopted() -> None:
     talk = Talk()
     (unit,) = units_of(p("SELECT 2", "t") + FLUSH + SYNC)
     unit.released = True
-    talk.expected.adopt(unit)
+    adopt(talk.expected, unit)
     assert talk.state.statements == {}
 
 

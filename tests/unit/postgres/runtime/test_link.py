@@ -7,6 +7,7 @@ import pytest
 
 from proxy.core.errors import UpstreamUnavailable
 from proxy.core.reasons import Reason
+from proxy.postgres.protocol import messages
 from proxy.postgres.runtime.link import Link
 
 
@@ -79,3 +80,44 @@ async def test_a_link_that_dies_between_two_questions_is_lost_not_a_bug() -> Non
     with pytest.raises(UpstreamUnavailable) as caught:
         await two_questions()
     assert caught.value.reason is Reason.UPSTREAM_RESET
+
+
+READY = b"Z\0\0\0\5I"
+NOTES = [messages.notification_response(7, "news", str(n)) for n in range(4)]
+
+
+async def test_notifications_are_for_whoever_is_attached_next() -> None:
+    """Among the answers, behind the last of them in one chunk, and before it is taken over."""
+    link = Link()
+    link.connection_made(Open())  # type: ignore[arg-type]
+    asked = asyncio.ensure_future(link.ask(b"S\0\0\0\4", 1, 5.0))
+    await asyncio.sleep(0)
+    link.data_received(NOTES[0] + READY + NOTES[1])
+    link.data_received(NOTES[2] + NOTES[3][:9])
+    assert await asked == [(ord("Z"), b"I")]
+    assert link.take_rest() == NOTES[0] + NOTES[1] + NOTES[2] + NOTES[3][:9]
+    assert link.take_rest() == b""
+
+
+async def test_notifications_are_for_nobody_once_the_session_has_gone() -> None:
+    link = Link()
+    link.connection_made(Open())  # type: ignore[arg-type]
+    asked = asyncio.ensure_future(link.ask(b"S\0\0\0\4", 1, 5.0))
+    await asyncio.sleep(0)
+    link.data_received(NOTES[0] + READY)
+    await asked
+    link.watch()
+    link.data_received(NOTES[1])
+    assert link.take_rest() == b""
+
+
+async def test_the_start_of_a_message_goes_with_the_link() -> None:
+    """A session had it, and the proxy asks something: the end comes before the answer."""
+    link = Link()
+    link.connection_made(Open())  # type: ignore[arg-type]
+    link.keep_rest(NOTES[0][:7])
+    asked = asyncio.ensure_future(link.ask(b"S\0\0\0\4", 1, 5.0))
+    await asyncio.sleep(0)
+    link.data_received(NOTES[0][7:] + READY)
+    assert await asked == [(ord("Z"), b"I")]
+    assert link.take_rest() == NOTES[0]
