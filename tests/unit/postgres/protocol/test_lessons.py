@@ -310,21 +310,21 @@ def test_how_many_messages_are_answered(said: bytes, count: int) -> None:
 
 def test_a_flush_is_over_when_all_before_it_is_answered() -> None:
     unit = one(p("SELECT 1") + b() + FLUSH)
-    unit.held = [PARSED]
+    unit.held = (PARSED,)
     assert not lessons.flush_is_over(unit)
-    unit.held.append(BOUND)
+    unit.held = (PARSED, BOUND)
     assert lessons.flush_is_over(unit)
-    unit.held, unit.replies = [BOUND], 1  # the first has reached the client before
+    unit.held, unit.replies = (BOUND,), 1  # the first has reached the client before
     assert lessons.flush_is_over(unit)
 
 
 def test_a_flush_is_over_with_an_error() -> None:
     unit = one(p("SELEC") + b() + FLUSH)
-    unit.held, unit.errored = [error()], True
+    unit.held, unit.errored = (error(),), True
     assert lessons.flush_is_over(unit)
 
 
 def test_behind_a_flush_comes_the_sync_and_its_answer_is_waited_for() -> None:
     unit = one(p("SELECT 1") + FLUSH + SYNC)
-    unit.held = [PARSED]
+    unit.held = (PARSED,)
     assert not lessons.flush_is_over(unit)

@@ -409,7 +409,7 @@ def test_a_unit_that_goes_out_again_knows_nothing_of_its_answer() -> None:
     unit.released = unit.counted = unit.copied = unit.unsent = unit.untouched = True
     unit.next_parse = unit.next_close = unit.next_execute = unit.rows = unit.held_bytes = 1
     unit.begins_at, unit.ends_at = 7, 9  # on another link: they say nothing of the next one
-    unit.held = [b"x"]
+    unit.held = (b"x",)
     unit.restart()
     assert unit.begins_at == unit.ends_at == 0
     assert unit.attempts == 1

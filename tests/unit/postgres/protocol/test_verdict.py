@@ -342,7 +342,7 @@ def test_a_batch_of_reads_that_was_delivered_is_done() -> None:
     assert seen(judge([batch(READ, **{**facts, "replies": 2})], loss())) == "MID-I"
     assert seen(judge([batch(READ, **{**facts, "released": False})], loss())) == "READ_ONLY-I"
     assert seen(judge([batch(READ, **facts, errored=True)], loss())) == "FINISH-I"
-    assert seen(judge([batch(READ, **facts, held=[b"x"])], loss())) == "MID-I"
+    assert seen(judge([batch(READ, **facts, held=(b"x",))], loss())) == "MID-I"
     # A function may have written, which its Sync may have saved.
     assert seen(judge([batch(STATEMENTS["f"], **facts)], loss())) == "DOUBT-I"
     assert seen(judge([batch(WRITE, **facts)], loss())) == "DOUBT-I"
