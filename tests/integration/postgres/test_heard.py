@@ -49,3 +49,27 @@ def test_news_around_an_answer_to_the_proxy_are_the_clients(cut: int, proxied: M
             assert [session.read_message() for _ in range(3)] == [FIRST, SECOND, THIRD]
             assert wire.kinds(session.query("select 1")) == "TDCZ"
         assert not proxy.named("link_lost")
+
+
+@pytest.mark.parametrize("cut", [7, len(FIRST)])
+def test_news_for_a_client_that_has_gone_are_nobodys(cut: int, proxied: Make) -> None:
+    """They come before and behind the answer to what cleans its link, which another has next."""
+
+    def chatty(_: FakePostgres, sock: socket.socket) -> None:
+        log_in(sock)
+        while True:
+            kind, body = read(sock)
+            if body.startswith(b"select"):
+                sock.sendall(ONE)
+            elif body.startswith(b"set application_name"):
+                sock.sendall(ONE + FIRST[:cut])
+            else:
+                sock.sendall(FIRST[cut:] + SECOND + answer(kind, body) + THIRD)
+
+    with FakePostgres(chatty) as fake:
+        proxy = proxied(setting={"upstream": fake.url}, pool={"warm": 0, "size": 1})
+        with proxy.wire() as session:
+            session.query("set application_name = 'a'")
+        with proxy.wire() as session:
+            assert wire.kinds(session.query("select 1")) == "TDCZ"
+        assert fake.connections == 1
