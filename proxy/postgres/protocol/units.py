@@ -112,10 +112,9 @@ class Unit:
         self.given_up = False
         self.next_parse = self.next_close = self.next_execute = 0
         self.parses_seen = self.sent_parses = self.sent_uses = 0
-        self.injected = None
+        self.injected = self.held = None
         self.begins_at = self.ends_at = 0
         self.rows = self.held_bytes = self.replies = 0
-        self.held = None
         self.attempts += 1
 
     def rows_end(self, end: bytes) -> None:

@@ -171,6 +171,11 @@ def test_rows_wait_behind_their_copy(play: Play) -> None:
     heard(server, ["BEGIN READ ONLY", READ, "COMMIT", *copied])
 
 
+def prepare(session: PgWire, name: str, text: str) -> None:
+    session.send(wire.parse(text, name) + wire.SYNC)
+    assert wire.kinds(session.until_ready()) == "1Z"
+
+
 def test_a_statement_that_cannot_be_made_again_fails_nothing_else(
     proxied: Make, postgres: PostgresServer
 ) -> None:
@@ -178,10 +183,8 @@ def test_a_statement_that_cannot_be_made_again_fails_nothing_else(
     postgres.sql("create table gone (n int)")
     proxy = proxied(postgres)
     with proxy.wire() as session:
-        texts = {"good": "select 1 from pg_sleep(0.5)", "bad": "select n from gone"}
-        for name, text in texts.items():
-            session.send(wire.parse(text, name) + wire.SYNC)
-            session.until_ready()
+        prepare(session, "good", "select 1 from pg_sleep(0.5)")
+        prepare(session, "bad", "select n from gone")
         postgres.sql("drop table gone")
         session.send(wire.query("execute good"))
         eventually(lambda: backends(postgres, "query = 'execute good' and state = 'active'"))
@@ -197,8 +200,7 @@ def test_a_statement_that_was_not_made_again_is_tried_again(
     postgres.sql("create table away (n int)")
     proxy = proxied(postgres)
     with proxy.wire() as session:
-        session.send(wire.parse("select count(*) from away", "counts") + wire.SYNC)
-        session.until_ready()
+        prepare(session, "counts", "select count(*) from away")
         postgres.sql("drop table away")
         proxy.cut()
         proxy.until("link_lost")
