@@ -147,6 +147,8 @@ def test_the_upstream_is_looked_for_while_nobody_has_room_to_dial(
             proxy.until("upstream_down")
             waiting = proxy.wire_started()
             eventually(lambda: proxy.counts()["waiting"] == 2)
+        pools = proxy.route.pools
+        eventually(lambda: not proxy.call(lambda: any(one.dialing for one in pools.values())))
         pair[1].reload(default_transaction_read_only="off")
         with waiting:
             proxy.until("upstream_up")
